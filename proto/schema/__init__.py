@@ -1,0 +1,1 @@
+"""The messages of the wire: `.proto` files and the modules generated from them."""

@@ -1,1 +1,1 @@
-"""The order of things: mailboxes, schedules, supervision and life cycles; it knows neither network nor devices."""
+"""The order of things: mailboxes, schedules, supervision, life cycles; it knows neither network nor CUDA."""

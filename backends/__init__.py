@@ -1,1 +1,1 @@
-"""The machine: devices, memory, engines and the threads they run on; it knows no event loop."""
+"""The machine: devices, streams, memory, engines, threads and worker processes; it knows no event loop."""

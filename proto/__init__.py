@@ -1,1 +1,1 @@
-"""The vocabulary and how it is spelt on a wire: no I/O, no event loop, no threads."""
+"""The vocabulary of inference and how it is spelt on a wire: no I/O, no loop, no threads."""

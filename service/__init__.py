@@ -1,1 +1,1 @@
-"""The door: sockets, signals, metrics, logs and the command line; it decides nothing about inference."""
+"""The door: sockets, signals, metrics, logs, command line; it decides nothing about inference."""

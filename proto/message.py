@@ -1,0 +1,69 @@
+"""What is asked and what is answered, free of any wire: `Request` and `Response`.
+
+Both are made once and then only read, with two exceptions: admission (see `admission`) writes into a request what
+it found out, its batch size and the shapes the model will see; and whoever asked may set its `cancelled` flag.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from .errors import InferError
+from .tensor import Tensor
+
+LATEST: Final = -1
+"""The version of a request that leaves the choice to the server."""
+
+ParameterValue = bool | int | float | str
+Parameters = Mapping[str, ParameterValue]
+NO_PARAMETERS: Final[Parameters] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """Which sequence a request belongs to, and whether it opens or closes it."""
+
+    id: int | str
+    start: bool = False
+    end: bool = False
+
+
+@dataclass(slots=True)
+class Request:
+    """One inference request; `inputs` are in the order they came."""
+
+    model_name: str
+    model_version: int = LATEST
+    id: str = ""
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    requested_outputs: tuple[str, ...] = ()
+    """Names of the outputs to answer with, in no particular order; empty means all."""
+    parameters: Parameters = NO_PARAMETERS
+    """Parameters the server gives no meaning to; the model may."""
+    correlation: Correlation | None = None
+    priority: int = 0
+    timeout_us: int = 0
+    """Microseconds the request may wait in a queue; 0 where the client does not care."""
+    batch_size: int = 1
+    """Rows this request brings to a batch; written by admission, at least 1."""
+    cancelled: bool = False
+    """Whether nobody waits for the answer any more; a running model may look and stop early."""
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer to a request: outputs or an error, and whether more will follow.
+
+    A response without outputs and without error that is final only closes its request: what a decoupled model
+    sends when it has nothing more to say.
+    """
+
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    parameters: Parameters = NO_PARAMETERS
+    error: InferError | None = None
+    final: bool = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether this response carries nothing but its flags."""
+        return not self.outputs and self.error is None

@@ -1,0 +1,166 @@
+"""From argv and the environment to `Settings`: getopt's rules for reading, the table of options for meaning.
+
+Reading follows `getopt_long`, which Triton uses: `--name=value` or `--name value`, any unambiguous beginning
+of a name, the last of several wins unless an option may repeat. What an option stands for is told by its row
+in `options`; what several options mean together is told here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+from .options import OPTIONS, Option, Presence, default_of
+from .settings import ControlMode, Settings
+from .values import FLAG, OptionError, read_repository
+
+ALL_MODELS: Final = "*"
+
+Given = dict[str, list[Any]]
+"""The values given for each option, in the order they came."""
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a command line without its program name; raises `OptionError`."""
+    given = _read(arguments)
+    settings = _settle(given, environment)
+    _check(settings)
+    return settings
+
+
+def _read(arguments: Sequence[str]) -> Given:
+    given: Given = {}
+    for option, text in _spelt(arguments):
+        try:
+            value = True if option.kind is FLAG and text is None else option.kind.read(text or "")
+            _refuse_absent(option, value)
+        except OptionError as error:
+            raise OptionError(f'Bad option: "--{option.name}".\n{error}') from None
+        given.setdefault(option.name, []).append(value)
+    return given
+
+
+def _spelt(arguments: Sequence[str]) -> Iterator[tuple[Option, str | None]]:
+    """Yield each option with the text of its value; None where it has none."""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            raise OptionError(f"Unexpected argument: {word}")
+        name, equals, text = word[2:].partition("=")
+        option = _find(name)
+        if equals:
+            yield option, text
+        elif option.kind is FLAG:
+            yield option, None
+        else:
+            value = next(words, None)
+            if value is None:
+                raise OptionError(f"option '--{option.name}' requires an argument")
+            yield option, value
+
+
+def _find(name: str) -> Option:
+    exact = OPTIONS.get(name)
+    if exact is not None:
+        return exact
+    candidates = [option for option in OPTIONS.values() if name and option.name.startswith(name)]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        possibilities = " ".join(f"'--{option.name}'" for option in candidates)
+        raise OptionError(f"option '--{name}' is ambiguous; possibilities: {possibilities}")
+    alike = get_close_matches(name.replace("_", "-"), OPTIONS, n=1)
+    raise OptionError(
+        f"unrecognized option '--{name}'" + (f"; did you mean '--{alike[0]}'?" if alike else "")
+    )
+
+
+def _refuse_absent(option: Option, value: object) -> None:
+    if option.presence is Presence.ABSENT and (option.default is None or value != option.default):
+        raise OptionError(f"--{option.name} is not available in this version of deuteron")
+
+
+def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
+    """Put what was given in its place, and work out what follows from several options together."""
+    settings = _place(given)
+    strict = _last(given, "disable-auto-complete-config") or _last(given, "strict-model-config")
+    repository = replace(settings.repository, auto_complete=not strict)
+    if not repository.paths and (uri := environment.get("AIP_STORAGE_URI")):
+        repository = replace(repository, paths=(read_repository(uri),))
+    metrics_config = dict(given.get("metrics-config", []))
+    metrics = replace(
+        settings.metrics,
+        address=settings.metrics.address or settings.http.address,
+        counter_latencies=metrics_config.get("counter_latencies", settings.metrics.counter_latencies),
+    )
+    backends: dict[str, dict[str, str]] = {}
+    for backend, setting, value in given.get("backend-config", []):
+        backends.setdefault(backend, {})[setting] = value
+    return replace(
+        settings,
+        repository=repository,
+        metrics=metrics,
+        backends=backends,
+        remarks=tuple(_remarks(given)),
+    )
+
+
+def _place(given: Given) -> Settings:
+    """Return settings with every served option that has one place of its own in it."""
+    places: dict[str, Any] = {}
+    for name, values in given.items():
+        option = OPTIONS[name]
+        if not option.place:
+            continue
+        if option.repeatable:
+            places[option.place] = tuple(sorted({*places.get(option.place, ()), *values}))
+        else:
+            places[option.place] = values[-1]
+    sections: dict[str, dict[str, Any]] = {}
+    for place, value in places.items():
+        section, _, field = place.rpartition(".")
+        sections.setdefault(section, {})[field] = value
+    settings = Settings(**sections.pop("", {}))
+    return replace(
+        settings, **{name: replace(getattr(settings, name), **changes) for name, changes in sections.items()}
+    )
+
+
+def _last(given: Given, name: str) -> object:
+    values = given.get(name)
+    return values[-1] if values else default_of(OPTIONS[name])
+
+
+def _remarks(given: Given) -> Iterator[str]:
+    for name in given:
+        if OPTIONS[name].presence is Presence.INERT:
+            yield f"--{name} has no effect here"
+    if "strict-model-config" in given:
+        yield "--strict-model-config is deprecated, use --disable-auto-complete-config"
+
+
+def _check(settings: Settings) -> None:
+    """Raise `OptionError` for settings that cannot hold together."""
+    repository = settings.repository
+    if not repository.paths:
+        raise OptionError("--model-repository must be specified")
+    for path in repository.paths:
+        if not Path(path).is_dir():
+            raise OptionError(f"--model-repository: repository path is not a valid directory: {path}")
+    models = repository.startup_models
+    if models and repository.control_mode is not ControlMode.EXPLICIT:
+        raise OptionError(
+            "Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
+        )
+    if ALL_MODELS in models and len(models) > 1:
+        raise OptionError("Wildcard model name '*' must be the ONLY startup model if specified at all.")
+    services = (("HTTP", settings.http), ("GRPC", settings.grpc), ("metrics", settings.metrics))
+    sockets = [(name, f"{it.address}:{it.port}") for name, it in services if it.enabled and it.port]
+    for (first, socket), (second, other) in combinations(sockets, 2):
+        if socket == other:
+            raise OptionError(
+                f"The server cannot listen to {first} requests and {second} requests at the same address and "
+                f"port {socket}"
+            )

@@ -1,0 +1,350 @@
+"""The options of `deuteron serve` as a table: tritonserver's names, and what becomes of each here.
+
+An option is *served* when deuteron does what it asks; then its default is the one written in `Settings`. The
+others are Triton's too, and are known so that a command line written for Triton gets a straight answer: one
+that tunes machinery deuteron does not have is *inert* (accepted, and said so in the log), one that asks for
+something deuteron cannot do is *absent* (refused, unless it asks for what is the case anyway).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import reduce
+from typing import Final
+
+from . import values
+from .settings import Settings
+from .values import Kind
+
+
+class Presence(Enum):
+    """What becomes of an option."""
+
+    SERVED = "served"
+    INERT = "inert"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of the command line."""
+
+    name: str
+    kind: Kind
+    help: str
+    place: str = ""
+    """Where a served option lands: `section.field` of `Settings`, or a field of `Settings` itself."""
+    default: object = None
+    """The value Triton takes when an inert or an absent option is not given."""
+    presence: Presence = Presence.SERVED
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Options that the help shows together."""
+
+    title: str
+    options: tuple[Option, ...]
+
+
+def default_of(option: Option) -> object:
+    """Return what holds when an option is not given."""
+    if option.presence is not Presence.SERVED or not option.place:
+        return option.default
+    return reduce(getattr, option.place.split("."), Settings())
+
+
+def _inert(name: str, kind: Kind, default: object = None) -> Option:
+    return Option(name, kind, "Accepted and without effect here.", default=default, presence=Presence.INERT)
+
+
+def _absent(name: str, kind: Kind, default: object = None) -> Option:
+    return Option(name, kind, "Not available yet.", default=default, presence=Presence.ABSENT)
+
+
+_REPEATABLE = "May be given several times."
+
+GROUPS: Final = (
+    Group(
+        "Server",
+        (
+            Option("id", values.TEXT, "Name of this server in its metadata.", "server_id"),
+            Option(
+                "exit-timeout-secs",
+                values.SECONDS,
+                "How long to wait, when exiting, for requests in flight.",
+                "exit_timeout_s",
+            ),
+        ),
+    ),
+    Group(
+        "Model repository",
+        (
+            Option(
+                "model-repository",
+                values.REPOSITORY,
+                f"Directory of models. {_REPEATABLE} A model found in two of them is not served.",
+                "repository.paths",
+                repeatable=True,
+            ),
+            Option(
+                "model-store",
+                values.REPOSITORY,
+                "The same as --model-repository.",
+                "repository.paths",
+                repeatable=True,
+            ),
+            Option(
+                "exit-on-error",
+                values.BOOL,
+                "Whether a model that cannot be loaded at the start ends the server.",
+                "exit_on_error",
+            ),
+            Option(
+                "disable-auto-complete-config",
+                values.FLAG,
+                "Take configurations as they are; nothing is filled in from the model's files.",
+                default=False,
+            ),
+            Option(
+                "strict-model-config",
+                values.BOOL,
+                "Deprecated spelling of --disable-auto-complete-config.",
+                default=False,
+            ),
+            Option(
+                "strict-readiness",
+                values.BOOL,
+                "Whether the server is ready only while all its models are.",
+                "repository.strict_readiness",
+            ),
+            Option(
+                "model-control-mode",
+                values.CONTROL_MODE,
+                "Which models are loaded: all of them at the start (none), or those that --load-model and "
+                "clients ask for (explicit).",
+                "repository.control_mode",
+            ),
+            Option(
+                "load-model",
+                values.TEXT,
+                f"Model to load at the start in explicit mode. {_REPEATABLE} '*' alone loads all.",
+                "repository.startup_models",
+                repeatable=True,
+            ),
+            Option(
+                "model-config-name",
+                values.CONFIG_NAME,
+                "Prefer configs/<name>.pbtxt of a model to its config.pbtxt.",
+                "repository.config_name",
+            ),
+            Option(
+                "model-load-thread-count",
+                values.THREADS,
+                "How many models may load at the same time.",
+                "repository.load_threads",
+            ),
+            _inert("repository-poll-secs", values.INT, 15),
+            _inert("enable-peer-access", values.BOOL, default=True),
+            _absent("model-load-retry-count", values.INT, 0),
+            _absent("model-namespacing", values.BOOL, default=False),
+        ),
+    ),
+    Group(
+        "HTTP",
+        (
+            Option("allow-http", values.BOOL, "Whether to listen for HTTP requests.", "http.enabled"),
+            Option("http-address", values.TEXT, "Address to listen at.", "http.address"),
+            Option("http-port", values.PORT, "Port to listen at; 0 picks a free one.", "http.port"),
+            Option(
+                "reuse-http-port", values.BOOL, "Whether other servers may share the port.", "http.reuse_port"
+            ),
+            Option(
+                "http-max-input-size",
+                values.MAX_INPUT_SIZE,
+                "Largest JSON, raw input or decompressed body of a request.",
+                "http.max_input_size",
+            ),
+            _inert("http-thread-count", values.INT, 8),
+            _absent("http-header-forward-pattern", values.TEXT, ""),
+            _absent("http-restricted-api", values.TEXT),
+        ),
+    ),
+    Group(
+        "gRPC",
+        (
+            Option("allow-grpc", values.BOOL, "Whether to listen for gRPC requests.", "grpc.enabled"),
+            Option("grpc-address", values.TEXT, "Address to listen at.", "grpc.address"),
+            Option("grpc-port", values.PORT, "Port to listen at; 0 picks a free one.", "grpc.port"),
+            Option(
+                "reuse-grpc-port", values.BOOL, "Whether other servers may share the port.", "grpc.reuse_port"
+            ),
+            Option(
+                "grpc-keepalive-time",
+                values.MILLISECONDS,
+                "Silence after which a connection is probed.",
+                "keepalive.time_ms",
+            ),
+            Option(
+                "grpc-keepalive-timeout",
+                values.MILLISECONDS,
+                "How long an answer to a probe may take.",
+                "keepalive.timeout_ms",
+            ),
+            Option(
+                "grpc-keepalive-permit-without-calls",
+                values.BOOL,
+                "Whether connections without calls are probed.",
+                "keepalive.permit_without_calls",
+            ),
+            Option(
+                "grpc-http2-max-pings-without-data",
+                values.INT,
+                "Probes to send without data between them; 0 is any number.",
+                "keepalive.max_pings_without_data",
+            ),
+            Option(
+                "grpc-http2-min-recv-ping-interval-without-data",
+                values.MILLISECONDS,
+                "Least time between probes of a client that sends no data.",
+                "keepalive.min_ping_interval_without_data_ms",
+            ),
+            Option(
+                "grpc-http2-max-ping-strikes",
+                values.INT,
+                "Early probes of a client that are forgiven; 0 forgives all.",
+                "keepalive.max_ping_strikes",
+            ),
+            Option(
+                "grpc-max-connection-age",
+                values.MILLISECONDS,
+                "Age at which a connection is closed; 0 is never.",
+                "keepalive.max_connection_age_ms",
+            ),
+            Option(
+                "grpc-max-connection-age-grace",
+                values.MILLISECONDS,
+                "How long calls of a connection past its age may take.",
+                "keepalive.max_connection_age_grace_ms",
+            ),
+            _inert("grpc-infer-thread-count", values.GRPC_THREADS, 2),
+            _inert("grpc-infer-allocation-pool-size", values.INT, 8),
+            _inert("grpc-max-response-pool-size", values.RESPONSE_POOL, 2**31 - 1),
+            _absent("grpc-header-forward-pattern", values.TEXT, ""),
+            _absent("grpc-restricted-protocol", values.TEXT),
+            _absent("grpc-use-ssl", values.BOOL, default=False),
+            _absent("grpc-use-ssl-mutual", values.BOOL, default=False),
+            _absent("grpc-server-cert", values.TEXT, ""),
+            _absent("grpc-server-key", values.TEXT, ""),
+            _absent("grpc-root-cert", values.TEXT, ""),
+            _absent("grpc-infer-response-compression-level", values.TEXT, "none"),
+        ),
+    ),
+    Group(
+        "Metrics",
+        (
+            Option("allow-metrics", values.BOOL, "Whether to serve metrics.", "metrics.enabled"),
+            Option(
+                "metrics-address",
+                values.TEXT,
+                "Address to listen at; that of HTTP when not given.",
+                "metrics.address",
+            ),
+            Option("metrics-port", values.PORT, "Port to listen at; 0 picks a free one.", "metrics.port"),
+            Option(
+                "allow-cpu-metrics",
+                values.BOOL,
+                "Whether to report the processor and the memory.",
+                "metrics.cpu",
+            ),
+            Option(
+                "metrics-interval-ms",
+                values.NUMBER,
+                "How old readings of the processor and the memory may be.",
+                "metrics.interval_ms",
+            ),
+            Option(
+                "metrics-config",
+                values.METRICS_CONFIG,
+                f"counter_latencies=false leaves out the durations of requests. {_REPEATABLE}",
+                repeatable=True,
+            ),
+            _inert("allow-gpu-metrics", values.BOOL, default=True),
+        ),
+    ),
+    Group(
+        "Logging",
+        (
+            Option("log-info", values.BOOL, "Whether to log what happens.", "log.info"),
+            Option("log-warning", values.BOOL, "Whether to log warnings.", "log.warning"),
+            Option("log-error", values.BOOL, "Whether to log errors.", "log.error"),
+            Option("log-verbose", values.VERBOSITY, "Log details too: 1 or more; 0 is off.", "log.verbose"),
+            Option(
+                "log-format",
+                values.LOG_FORMAT,
+                "Triton's two forms of a line, or one JSON object a line.",
+                "log.format",
+            ),
+            Option(
+                "log-file", values.PATH, "File to append to instead of writing to standard error.", "log.file"
+            ),
+        ),
+    ),
+    Group(
+        "Backends",
+        (
+            Option(
+                "backend-config",
+                values.BACKEND_CONFIG,
+                f"Setting of one backend, or of all when no backend is named. {_REPEATABLE}",
+                repeatable=True,
+            ),
+            _inert("backend-directory", values.TEXT, "/opt/tritonserver/backends"),
+            _inert("repoagent-directory", values.TEXT, "/opt/tritonserver/repoagents"),
+            _absent("host-policy", values.TEXT),
+            _absent("model-load-gpu-limit", values.TEXT),
+        ),
+    ),
+    Group(
+        "Memory",
+        (
+            _inert("pinned-memory-pool-byte-size", values.INT, 256 * 1024 * 1024),
+            _inert("cuda-memory-pool-byte-size", values.TEXT),
+            _inert("cuda-virtual-address-size", values.TEXT),
+            _inert("min-supported-compute-capability", values.NUMBER),
+            _inert("buffer-manager-thread-count", values.INT, 0),
+            _absent("allow-client-shm", values.BOOL, default=False),
+        ),
+    ),
+    Group(
+        "Scheduling, caching and tracing",
+        (
+            _absent("rate-limit", values.RATE_LIMIT, "off"),
+            _absent("rate-limit-resource", values.TEXT),
+            _absent("cache-config", values.TEXT),
+            _inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
+            _absent("response-cache-byte-size", values.INT, 0),
+            _absent("trace-config", values.TEXT),
+            _absent("trace-file", values.TEXT, ""),
+            _absent("trace-level", values.TEXT, "OFF"),
+            _absent("trace-rate", values.INT, 1000),
+            _absent("trace-count", values.INT, -1),
+            _absent("trace-log-frequency", values.INT, 0),
+        ),
+    ),
+    Group(
+        "SageMaker and Vertex AI",
+        (
+            _absent("allow-sagemaker", values.BOOL, default=False),
+            _inert("sagemaker-port", values.INT, 8080),
+            _absent("sagemaker-safe-port-range", values.TEXT),
+            _inert("sagemaker-thread-count", values.INT, 8),
+            _absent("allow-vertex-ai", values.BOOL, default=False),
+            _inert("vertex-ai-port", values.INT, 8080),
+            _inert("vertex-ai-thread-count", values.INT, 8),
+            _absent("vertex-ai-default-model", values.TEXT, ""),
+        ),
+    ),
+)
+
+OPTIONS: Final = {option.name: option for group in GROUPS for option in group.options}

@@ -1,0 +1,140 @@
+"""What command line and environment come to: one frozen `Settings`, a section for each part of the service.
+
+The defaults live here and nowhere else: the table of options (see `options`) reads them from these classes,
+so the help text, an empty command line and a `Settings()` made in a test can never disagree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+MIB: Final = 1024 * 1024
+
+
+class ControlMode(Enum):
+    """Who decides which models are loaded; the values are the words of `--model-control-mode`."""
+
+    NONE = "none"
+    """All models of the repositories, once, at the start."""
+    EXPLICIT = "explicit"
+    """Those named by `--load-model`, then whatever clients load and unload."""
+
+
+class LogFormat(Enum):
+    """How an event is spelt in the log; the values are the words of `--log-format`."""
+
+    DEFAULT = "default"
+    ISO8601 = "ISO8601"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The HTTP front."""
+
+    enabled: bool = True
+    address: str = "0.0.0.0"  # noqa: S104 - Triton's default: a server is there to be reached
+    port: int = 8000
+    """The port to listen at; 0 picks a free one."""
+    reuse_port: bool = False
+    """Whether other processes may listen at the same port (SO_REUSEPORT)."""
+    max_input_size: int = 64 * MIB
+    """Bytes that JSON, one raw input or a decompressed body may have; tensors in binary form are not JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepaliveSettings:
+    """When gRPC connections are probed, and when they are closed; all times in milliseconds."""
+
+    time_ms: int = 7_200_000
+    timeout_ms: int = 20_000
+    permit_without_calls: bool = False
+    max_pings_without_data: int = 2
+    min_ping_interval_without_data_ms: int = 300_000
+    max_ping_strikes: int = 2
+    max_connection_age_ms: int = 0
+    """How long a connection may live; 0 is for ever."""
+    max_connection_age_grace_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcSettings:
+    """The gRPC front."""
+
+    enabled: bool = True
+    address: str = "0.0.0.0"  # noqa: S104 - as for HTTP
+    port: int = 8001
+    reuse_port: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """The metrics endpoint."""
+
+    enabled: bool = True
+    address: str = ""
+    """Empty stands for the address of the HTTP front until `arguments` resolves it."""
+    port: int = 8002
+    cpu: bool = True
+    """Whether to report the utilisation and the memory of the machine."""
+    interval_ms: float = 2000.0
+    """How old a reading of the machine's state may be before it is taken again."""
+    counter_latencies: bool = True
+    """Whether the durations of requests are counted up, in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """Where models come from and how they are loaded."""
+
+    paths: tuple[Path, ...] = ()
+    control_mode: ControlMode = ControlMode.NONE
+    startup_models: tuple[str, ...] = ()
+    """Models to load at the start in explicit mode; `*` alone is all of them."""
+    auto_complete: bool = True
+    """Whether what a configuration leaves out is read from the model's files."""
+    strict_readiness: bool = True
+    config_name: str = ""
+    """Name of the configuration to prefer, `configs/<name>.pbtxt`, to `config.pbtxt`."""
+    load_threads: int = 4
+    """Models that load at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, in which form, and where to."""
+
+    info: bool = True
+    warning: bool = True
+    error: bool = True
+    verbose: int = 0
+    format: LogFormat = LogFormat.DEFAULT
+    file: Path | None = None
+    """The file to append to; None is standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the command line and the environment decided."""
+
+    server_id: str = "triton"
+    exit_timeout_s: int = 30
+    """Seconds to wait, when exiting, for requests in flight."""
+    exit_on_error: bool = True
+    """Whether a model that cannot load at the start ends the server."""
+    repository: RepositorySettings = field(default_factory=RepositorySettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    keepalive: KeepaliveSettings = field(default_factory=KeepaliveSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`--backend-config` by backend name; those for all backends are under the empty name."""
+    remarks: tuple[str, ...] = ()
+    """What to tell the operator about the command line as soon as there is a log."""
+
+    def backend(self, name: str) -> dict[str, str]:
+        """Return the settings of one backend, its own before those for all."""
+        return {**self.backends.get("", {}), **self.backends.get(name, {})}

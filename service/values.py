@@ -1,0 +1,193 @@
+"""How the text of an option's value is read, and what is said when it cannot be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from .settings import ControlMode, LogFormat
+
+_TRUE: Final = frozenset({"true", "on", "1"})
+_FALSE: Final = frozenset({"false", "off", "0"})
+_INT64: Final = range(-(2**63), 2**63)
+_PORTS: Final = range(65536)
+
+
+class OptionError(ValueError):
+    """A command line that cannot be obeyed; the message is made for whoever typed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: what the help calls it, and how it is read."""
+
+    metavar: str
+    """What stands for the value in the help; empty for an option that takes none."""
+    read: Callable[[str], object]
+
+
+def read_bool(text: str) -> bool:
+    """Return the truth that `true`, `on`, `1`, `false`, `off` or `0` spell, in any case."""
+    lowered = text.lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise OptionError(f"invalid value for bool option: {text}")
+
+
+def read_int(text: str) -> int:
+    """Return a decimal integer of 64 bits."""
+    digits = text[1:] if text[:1] in "+-" else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise OptionError(f"Invalid option value. Got {text}")
+    # Twenty digits are beyond 64 bits, and Python counts the digits of a number only up to a limit.
+    if len(digits) > 19 or (number := int(text)) not in _INT64:  # noqa: PLR2004
+        raise OptionError(f"Provided option value is out of bound. Got {text}")
+    return number
+
+
+def read_number(text: str) -> float:
+    """Return a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise OptionError(f"Invalid option value. Got {text}") from None
+    if number - number != 0:
+        raise OptionError(f"Provided option value is out of bound. Got {text}")
+    return number
+
+
+def _read_text(text: str) -> str:
+    return text
+
+
+def _read_verbosity(text: str) -> int:
+    lowered = text.lower()
+    return int(lowered == "true") if lowered in ("true", "false") else max(0, read_int(text))
+
+
+def _read_port(text: str) -> int:
+    port = read_int(text)
+    if port not in _PORTS:
+        raise OptionError(f"Provided option value is out of bound. Got {text}")
+    return port
+
+
+def _read_control_mode(text: str) -> ControlMode:
+    mode = text.lower()
+    if mode == "poll":
+        raise OptionError(
+            "--model-control-mode=poll is not available in this version of deuteron; use 'none' or 'explicit'"
+        )
+    try:
+        return ControlMode(mode)
+    except ValueError:
+        raise OptionError("invalid argument for --model-control-mode") from None
+
+
+def _read_log_format(text: str) -> LogFormat:
+    try:
+        return LogFormat(text)
+    except ValueError:
+        raise OptionError("invalid argument for --log-format") from None
+
+
+def _read_max_input_size(text: str) -> int:
+    size = read_int(text)
+    if size <= 0:
+        raise OptionError("Error: --http-max-input-size must be greater than 0.")
+    return size
+
+
+def _read_config_name(text: str) -> str:
+    if not text:
+        raise OptionError("Error: empty argument for --model-config-name")
+    if "/" in text or text in (".", ".."):
+        raise OptionError(f"--model-config-name names a configuration, not a path. Got {text}")
+    return text
+
+
+def read_repository(text: str) -> Path:
+    """Return the path of a model repository on this machine."""
+    if "://" in text:
+        raise OptionError(
+            f"remote model repositories are not available in this version of deuteron. Got {text}"
+        )
+    return Path(text)
+
+
+def _read_grpc_threads(text: str) -> int:
+    count = read_int(text)
+    if not 2 <= count <= 128:  # noqa: PLR2004 - the bounds are in the message
+        raise OptionError("invalid argument for --grpc_infer_thread_count. Must be in the range 2 to 128.")
+    return count
+
+
+def _read_response_pool(text: str) -> int:
+    size = read_int(text)
+    if size <= 0:
+        raise OptionError("Error: --grpc-max-response-pool-size must be greater than 0.")
+    return size
+
+
+def _read_rate_limit(text: str) -> str:
+    mode = text.lower()
+    if mode not in ("off", "execution_count"):
+        raise OptionError("invalid argument for --rate-limit")
+    return mode
+
+
+def read_backend_config(text: str) -> tuple[str, str, str]:
+    """Return backend, setting and value of `[backend,]setting=value`; no backend is an empty one."""
+    name, comma, rest = text.partition(",")
+    if comma and not name:
+        raise OptionError(
+            "No backend specified. --backend-config option format is <backend name>,<setting>=<value> or "
+            f"<setting>=<value>. Got {text}"
+        )
+    backend, assignment = (name, rest) if comma else ("", text)
+    setting, _, value = assignment.partition("=")
+    if not setting or not value:
+        raise OptionError(f"--backend-config option format is '<backend name>,<setting>=<value>'. Got {text}")
+    return backend, setting, value
+
+
+def read_metrics_config(text: str) -> tuple[str, bool]:
+    """Return setting and truth of a `setting=value` for the metrics."""
+    setting, _, value = text.partition("=")
+    if not setting or not value or "," in setting:
+        raise OptionError(f"--metrics-config option format is <setting>=<value>. Got {text}")
+    if setting == "counter_latencies":
+        return setting, read_bool(value)
+    if setting in ("histogram_latencies", "summary_latencies") and not read_bool(value):
+        return setting, False
+    raise OptionError(f"--metrics-config {setting} is not available in this version of deuteron")
+
+
+def _take_no_value(text: str) -> NoReturn:
+    raise OptionError(f"option takes no value. Got {text}")
+
+
+FLAG: Final = Kind("", _take_no_value)
+"""An option that says all by being there."""
+BOOL: Final = Kind("boolean", read_bool)
+INT: Final = Kind("integer", read_int)
+NUMBER: Final = Kind("number", read_number)
+TEXT: Final = Kind("string", _read_text)
+PORT: Final = Kind("port", _read_port)
+PATH: Final = Kind("path", lambda text: Path(text) if text else None)
+SECONDS: Final = Kind("seconds", lambda text: max(0, read_int(text)))
+MILLISECONDS: Final = Kind("milliseconds", read_int)
+THREADS: Final = Kind("integer", lambda text: max(1, read_int(text)))
+VERBOSITY: Final = Kind("integer", _read_verbosity)
+REPOSITORY: Final = Kind("path", read_repository)
+CONTROL_MODE: Final = Kind("none|explicit", _read_control_mode)
+CONFIG_NAME: Final = Kind("string", _read_config_name)
+LOG_FORMAT: Final = Kind("default|ISO8601|json", _read_log_format)
+MAX_INPUT_SIZE: Final = Kind("bytes", _read_max_input_size)
+GRPC_THREADS: Final = Kind("integer", _read_grpc_threads)
+RESPONSE_POOL: Final = Kind("integer", _read_response_pool)
+RATE_LIMIT: Final = Kind("off|execution_count", _read_rate_limit)
+BACKEND_CONFIG: Final = Kind("[backend,]setting=value", read_backend_config)
+METRICS_CONFIG: Final = Kind("setting=value", read_metrics_config)

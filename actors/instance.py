@@ -1,0 +1,189 @@
+"""One instance of a model: an engine on a lane of its own, and what happens when it breaks.
+
+Batches go straight to the lane and come back from it; nothing here waits for them. What the instance itself lives
+through is slow and rare: it is seated, it may break, it comes back on a new lane after a wait, and when it breaks too
+often it stays away. Its life cycle is the table `INSTANCE` in `proto/phases.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from ..backends.api import Engine, Plan, Seat
+from ..backends.device import Stream
+from ..proto.errors import InferError, internal
+from ..proto.phases import INSTANCE, InstanceEvent, InstancePhase, advance
+from .clock import SECOND, now
+from .lane import Lane
+from .router import Finished, Lost, Message, Returned
+from .run import Run
+from .schedule import InstanceId, Job
+from .statistics import Statistics
+from .supervisor import RestartBudget
+
+log: Final = structlog.get_logger("deuteron.instance")
+
+
+class Instance:
+    """An engine, its lane, and the batches that are open on it."""
+
+    __slots__ = (
+        "_breakage",
+        "_budget",
+        "_open",
+        "_plan",
+        "_seat",
+        "_signal",
+        "_statistics",
+        "_vacant",
+        "broken",
+        "depth",
+        "engine",
+        "id",
+        "lane",
+        "phase",
+        "stream",
+        "streaming",
+    )
+
+    engine: Engine
+
+    def __init__(self, seat: Seat, plan: Plan, lane: Lane, statistics: Statistics, *, streaming: bool, depth: int) -> None:
+        self.id: InstanceId = seat.index
+        self.lane = lane
+        self.stream: Stream = seat.stream
+        self.streaming = streaming
+        self.depth = depth
+        self.broken = False
+        self.phase = InstancePhase.STARTING
+        self._seat = seat
+        self._plan = plan
+        self._statistics = statistics
+        self._budget = RestartBudget()
+        self._open: set[Run] = set()
+        self._vacant: asyncio.Future[None] | None = None
+        self._breakage: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._signal: Callable[[Message], None] = _nobody
+
+    def __repr__(self) -> str:
+        return f"Instance({self._seat.name}, {self.phase.value})"
+
+    async def start(self) -> None:
+        """Seat the engine; raises what the engine raises."""
+        try:
+            self.engine = await self.lane.call(self._plan.engine, self._seat)
+        except BaseException:
+            self._advance(InstanceEvent.FAILED)
+            raise
+        self._advance(InstanceEvent.SEATED)
+
+    async def live(self, signal: Callable[[Message], None]) -> None:
+        """Take batches, and come back after each breakage, until the restart budget is spent."""
+        self._signal = signal
+        while self.phase is InstancePhase.READY:
+            signal(Returned(self.id, self.depth))
+            breakage = await self._breakage
+            log.error("instance broke", instance=self._seat.name, error=_describe(breakage))
+            await self._come_back()
+
+    def dispatch(self, jobs: Sequence[Job]) -> None:
+        """Send a batch to the lane."""
+        self.lane.do(Run(self, jobs).execute)
+
+    def finished(self, run: Run) -> None:
+        """Answer a run that has returned, and ask for the next."""
+        if run.breakage is not None:
+            self._broke(run, run.breakage)
+        elif not run.ran:
+            self._signal(Lost(self.id, run.jobs))
+        else:
+            run.settle(self._statistics)
+            if run.unanswered:
+                self._open.add(run)
+            self._signal(Finished(self.id))
+
+    def delivered(self, run: Run) -> None:
+        """Pass on responses of a run that came while it ran or after it returned."""
+        run.deliver()
+        if not run.unanswered:
+            self._open.discard(run)
+            self._note_vacancy()
+
+    async def vacate(self) -> None:
+        """Wait until every request that was left open has been answered."""
+        if self._open:
+            self._vacant = asyncio.get_running_loop().create_future()
+            await self._vacant
+
+    async def close(self) -> None:
+        """Close the engine and let the lane end; requests still open are failed."""
+        self._fail_open(internal(f"instance '{self._seat.name}' was closed before it answered"))
+        if self.phase is InstancePhase.READY:
+            await self._close_engine()
+        self.lane.close()
+        self._advance(InstanceEvent.CLOSED)
+
+    def _broke(self, run: Run, breakage: BaseException) -> None:
+        error = internal(f"instance '{self._seat.name}' broke: {_describe(breakage)}")
+        moment = now()
+        for job in run.jobs:
+            self._statistics.failed(moment - job.arrived, "BACKEND")
+        run.deliver()
+        run.fail(error)
+        self._fail_open(error)
+        self._advance(InstanceEvent.BROKE)
+        self._signal(Lost(self.id))
+        self._breakage.set_result(breakage)
+
+    async def _come_back(self) -> None:
+        """Take a new seat on a new lane, after a wait, as often as the budget allows."""
+        old_lane = self.lane
+        await self._close_engine()
+        old_lane.close()
+        while self.phase is InstancePhase.BROKEN:
+            wait = self._budget.spend(now())
+            if wait is None:
+                log.error("instance stays away, its restart budget is spent", instance=self._seat.name)
+                self._advance(InstanceEvent.GAVE_UP)
+                return
+            await asyncio.sleep(wait / SECOND)
+            self._advance(InstanceEvent.RESTARTED)
+            self.lane = Lane(self._seat.name)
+            try:
+                await self.start()
+            except Exception as error:  # noqa: BLE001 - any failure to start again spends the budget
+                log.error("instance did not come back", instance=self._seat.name, error=_describe(error))
+                self.lane.close()
+        self.broken = False
+        self._breakage = asyncio.get_running_loop().create_future()
+        log.info("instance is back", instance=self._seat.name)
+
+    async def _close_engine(self) -> None:
+        try:
+            await self.lane.call(self.engine.close)
+        except Exception as error:  # noqa: BLE001 - an engine that cannot close must not keep others from closing
+            log.warning("engine did not close", instance=self._seat.name, error=_describe(error))
+
+    def _fail_open(self, error: InferError) -> None:
+        for run in self._open:
+            run.fail(error)
+        self._open.clear()
+        self._note_vacancy()
+
+    def _note_vacancy(self) -> None:
+        if not self._open and self._vacant is not None and not self._vacant.done():
+            self._vacant.set_result(None)
+
+    def _advance(self, event: InstanceEvent) -> None:
+        self.phase = advance(INSTANCE, self.phase, event)
+
+
+def _describe(error: BaseException) -> str:
+    return error.message if isinstance(error, InferError) else f"{type(error).__name__}: {error}"
+
+
+def _nobody(message: Message) -> None:
+    """Take the news of an instance that was not given to a router yet: there are none."""
+    raise AssertionError(f"an instance without a router has no news, yet it said {message!r}")

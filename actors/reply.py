@@ -1,0 +1,95 @@
+"""The return address of a request: where its responses go, whoever waits there.
+
+A reply never waits and never fails its sender. Responses that come after the final one, or after the caller went
+away, are dropped here, so that a lost caller can do no harm to whoever shares its batch.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from typing import Any, Final, Protocol
+
+from ..proto.errors import Fault, InferError, internal
+from ..proto.message import Response
+
+STREAM_BACKLOG: Final = 16_384
+"""Responses that may wait for a slow reader before its stream is given up."""
+
+
+class Reply(Protocol):
+    """What a request carries with it so that it can be answered; used on the loop only."""
+
+    def send(self, response: Response) -> None:
+        """Take one response; the one marked final ends the request."""
+
+
+class OneReply:
+    """The address of a caller who wants exactly one response; await it.
+
+    A model may close its request with a response of its own that carries nothing but the final flag, so the one
+    response is handed over when the request ends, not before.
+    """
+
+    __slots__ = ("_count", "_future", "_response")
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._response: Response | None = None
+        self._count = 0
+
+    def send(self, response: Response) -> None:
+        """Take a response; the caller wakes with the final one."""
+        if not response.empty:
+            self._count += 1
+            if self._response is None:
+                self._response = response
+        if response.final and not self._future.done():
+            self._future.set_result(self._only())
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        """Return the response; raises the InferError that the request ended with instead."""
+        response = yield from self._future
+        if response.error is not None:
+            raise response.error
+        return response
+
+    def _only(self) -> Response:
+        if self._response is None or self._count != 1:
+            return Response(error=internal(f"expected a single response, got {self._count}"))
+        return self._response
+
+
+class StreamReply:
+    """The address of a caller who takes any number of responses; iterate over it, the final one is the last."""
+
+    __slots__ = ("_ended", "_responses", "_waiter")
+
+    def __init__(self) -> None:
+        self._responses: deque[Response] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+
+    def send(self, response: Response) -> None:
+        """Take a response; a reader too far behind gets an error as its last one."""
+        if self._ended:
+            return
+        if len(self._responses) >= STREAM_BACKLOG:
+            response = Response(error=InferError(Fault.UNAVAILABLE, _TOO_SLOW))
+        self._ended = response.final
+        self._responses.append(response)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> "StreamReply":
+        return self
+
+    async def __anext__(self) -> Response:
+        while not self._responses:
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._responses.popleft()
+
+
+_TOO_SLOW: Final = f"more than {STREAM_BACKLOG} responses wait to be read; the stream was given up"

@@ -1,0 +1,205 @@
+"""The router: the actor before every model, where requests wait and batches are cut.
+
+It is a thin shell. What waits, who runs together and when is decided by its `Schedule`; the router tells the schedule
+what happened and does what it orders. Waiting happens here and nowhere else, so order, deadlines and cancellation
+are true here and nowhere else.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..proto.errors import Fault, InferError, request_prefix
+from ..proto.message import Request, Response
+from .clock import Clock, now
+from .mailbox import Mailbox, MailboxClosedError, MailboxFullError
+from .one_by_one import queue_full
+from .ordering import Line
+from .schedule import Dispatch, InstanceId, Job, Order, Reject, Schedule
+from .statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Forget a request: nobody waits for its answer."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An instance can take batches, this many at a time."""
+
+    instance: InstanceId
+    credits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An instance has done a batch and can take another."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An instance broke; it takes nothing until it returned. These jobs it never began."""
+
+    instance: InstanceId
+    unbegun: Sequence[Job] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Serve what waits, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Fail what waits, then end: nothing can serve it any more."""
+
+    error: InferError
+
+
+Message = Job | Withdraw | Returned | Finished | Lost | Drain | Abandon
+Run = Callable[[InstanceId, Sequence[Job]], None]
+
+
+class Router:
+    """The queue of one model version and the credits of its instances."""
+
+    __slots__ = ("_clock", "_credits", "_dispatch", "_line", "_mailbox", "_running", "_statistics", "schedule")
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        dispatch: Run,
+        statistics: Statistics,
+        *,
+        line: Line | None = None,
+        clock: Clock = now,
+    ) -> None:
+        self.schedule = schedule
+        self._dispatch = dispatch
+        self._statistics = statistics
+        self._line = line
+        self._clock = clock
+        self._mailbox: Mailbox[Message] = Mailbox(clock=clock)
+        self._credits: deque[InstanceId] = deque()
+        self._running = 0
+
+    def __repr__(self) -> str:
+        return f"Router({len(self.schedule)} wait, {self._running} run, credits {list(self._credits)})"
+
+    @property
+    def outstanding(self) -> int:
+        """Jobs and batches that are not done."""
+        return len(self._mailbox) + len(self.schedule) + self._running
+
+    def post(self, job: Job) -> None:
+        """Take a job; raises InferError(UNAVAILABLE) when the model stops or has no room."""
+        try:
+            self._mailbox.post(job)
+        except MailboxFullError:
+            raise queue_full(job.request) from None
+        except MailboxClosedError:
+            raise stopped(job.request) from None
+        self._statistics.pending += 1
+
+    def signal(self, message: Message) -> None:
+        """Take news that must not be refused."""
+        self._mailbox.signal(message)
+
+    async def run(self) -> None:
+        """Live until drained or abandoned; whatever ends it, nobody who waits is left without an answer."""
+        try:
+            while not self._drained:
+                await self._mailbox.wait(until=self.schedule.wake_at())
+                for message in self._mailbox.take():
+                    self._fold(message)
+                for order in self.schedule.plan(tuple(self._credits), self._clock()):
+                    self._obey(order)
+        finally:
+            self._abandon(InferError(Fault.UNAVAILABLE, "the model ended before this request was served"))
+
+    @property
+    def _drained(self) -> bool:
+        return self._mailbox.closed and not self.outstanding
+
+    def _fold(self, message: Message) -> None:
+        """Let one message change the state; the only door through which it changes."""
+        match message:
+            case Job():
+                self._admit(message)
+            case Finished(instance):
+                self._running -= 1
+                self._credits.append(instance)
+            case Withdraw(request):
+                job = self.schedule.withdraw(request)
+                if job is not None:
+                    self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
+            case Returned(instance, credits_):
+                self._credits.extend([instance] * credits_)
+            case Lost(instance, unbegun):
+                self._lose(instance, unbegun)
+            case Drain():
+                self._mailbox.close()
+            case Abandon(error):
+                self._abandon(error)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Dispatch(instance, jobs):
+                self._credits.remove(instance)
+                self._running += 1
+                self._statistics.pending -= len(jobs)
+                if self._line is not None:
+                    for job in jobs:
+                        job.reply = self._line.reserve(job.reply)
+                self._dispatch(instance, jobs)
+            case Reject(job, error, reason):
+                self._refuse(job, error, reason)
+
+    def _admit(self, job: Job) -> None:
+        moment = self._clock()
+        if job.request.cancelled:
+            self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
+            return
+        try:
+            self.schedule.admit(job, moment)
+        except InferError as error:
+            # A refusal at the door of the queue is the caller's to hear and no failure of the model.
+            self._statistics.pending -= 1
+            _answer(job, error)
+
+    def _refuse(self, job: Job, error: InferError, reason: str) -> None:
+        self._statistics.pending -= 1
+        self._statistics.failed(self._clock() - job.arrived, reason)
+        _answer(job, error)
+
+    def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
+        self._credits = deque(credit for credit in self._credits if credit != instance)
+        self._running -= 1
+        for job in unbegun:
+            self._statistics.pending += 1
+            self._admit(job)
+
+    def _abandon(self, error: InferError) -> None:
+        self._mailbox.close()
+        waiting = [message for message in self._mailbox.take() if isinstance(message, Job)]
+        for job in (*self.schedule.clear(), *waiting):
+            self._refuse(job, error, "OTHER")
+
+
+def stopped(request: Request) -> InferError:
+    """Return the error of a request that came after its model began to stop."""
+    return InferError(
+        Fault.UNAVAILABLE,
+        f"{request_prefix(request.id)}Server is stopping, scheduler for model has stopped accepting new inference "
+        "requests",
+    )
+
+
+def _answer(job: Job, error: InferError) -> None:
+    job.answered = True
+    job.reply.send(Response(error=error))

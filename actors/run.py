@@ -1,0 +1,157 @@
+"""A run: one batch on its way through a lane, from dispatch to its last response.
+
+`execute` and `emit` are the half that happens on the lane; `settle` and `deliver` are the half on the loop. What the
+engine emits is held until the batch has returned, and then goes out at once: one wake for all rows, and whoever has
+an answer finds it in the statistics already. A model that streams has its responses passed on as they come.
+
+Between the halves stands a deque: the lane appends first and looks at `returned` afterwards, the loop sets nothing
+and reads all, so a response from a thread of the model's own is never left lying.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..backends.api import Batch, Engine
+from ..backends.device import Stream
+from ..proto.errors import Fault, InferError
+from ..proto.message import Response
+from .clock import Instant, now
+from .lane import Lane
+from .schedule import Job
+from .statistics import Execution, Statistics
+
+
+class Host(Protocol):
+    """What a run needs of the instance it runs on."""
+
+    lane: Lane
+    engine: Engine
+    stream: Stream
+    broken: bool
+    """Whether the engine must not be used again; raised on the lane."""
+    streaming: bool
+    """Whether responses go out as they come."""
+
+    def finished(self, run: "Run") -> None:
+        """Hear that a run has returned; on the loop."""
+
+    def delivered(self, run: "Run") -> None:
+        """Hear that responses wait in a run; on the loop."""
+
+
+class Run:
+    """One batch, with the jobs it answers."""
+
+    __slots__ = (
+        "_held",
+        "_host",
+        "batch",
+        "breakage",
+        "ended",
+        "jobs",
+        "refusal",
+        "returned",
+        "started",
+        "unanswered",
+    )
+
+    def __init__(self, host: Host, jobs: Sequence[Job]) -> None:
+        requests = [job.request for job in jobs]
+        self.jobs = jobs
+        self.batch = Batch(requests, sum(request.batch_size for request in requests))
+        self.started: Instant = 0
+        self.ended: Instant = 0
+        self.refusal: InferError | None = None
+        self.breakage: BaseException | None = None
+        self.returned = False
+        self.unanswered = len(jobs)
+        self._host = host
+        self._held: deque[tuple[int, Response]] = deque()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the engine ever saw this batch."""
+        return self.started != 0
+
+    def execute(self) -> None:
+        """Run the batch on the instance's engine; on the lane. Does nothing on a broken instance."""
+        host = self._host
+        if not host.broken:
+            self._execute(host)
+        self.returned = True
+        host.lane.report(host.finished, self)
+
+    def emit(self, row: int, response: Response) -> None:
+        """Take a response from the engine, on any thread."""
+        self._held.append((row, response))
+        host = self._host
+        if self.returned or host.streaming:
+            host.lane.report(host.delivered, self)
+
+    def deliver(self) -> None:
+        """Pass on all responses that wait here; on the loop."""
+        held = self._held
+        while held:
+            row, response = held.popleft()
+            self._answer(self.jobs[row], response)
+
+    def fail(self, error: InferError) -> None:
+        """Answer every job that has no final response yet with an error; on the loop."""
+        for job in self.jobs:
+            self._answer(job, Response(error=error))
+
+    def settle(self, statistics: Statistics) -> None:
+        """Count what happened, then answer; on the loop, once, after the batch has run."""
+        moment = now()
+        if self.refusal is not None:
+            for job in self.jobs:
+                statistics.failed(moment - job.arrived, _reason(self.refusal))
+            self.deliver()
+            self.fail(self.refusal)
+            return
+        execution = self._phases()
+        statistics.executed(self.batch.size, execution)
+        for job in self.jobs:
+            statistics.succeeded(
+                self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
+            )
+        self.deliver()
+
+    def _execute(self, host: Host) -> None:
+        if all(request.cancelled for request in self.batch.requests):
+            self.started = self.ended = now()
+            self.refusal = InferError(Fault.CANCELLED, "")
+            return
+        self.started = now()
+        try:
+            host.engine.execute(self.batch, self.emit)
+            host.stream.synchronize()
+        except InferError as error:
+            self.refusal = error
+        except BaseException as error:  # noqa: BLE001 - a broken engine may raise anything; it must not end the lane
+            self.breakage = error
+            host.broken = True
+        self.ended = now()
+
+    def _answer(self, job: Job, response: Response) -> None:
+        if job.answered:
+            return
+        if response.final:
+            job.answered = True
+            self.unanswered -= 1
+        job.reply.send(response)
+
+    def _phases(self) -> Execution:
+        inputs_ready = self.batch.inputs_ready or self.started
+        outputs_started = self.batch.outputs_started or self.ended
+        return Execution(
+            started=self.started,
+            compute_input=inputs_ready - self.started,
+            compute_infer=outputs_started - inputs_ready,
+            compute_output=self.ended - outputs_started,
+        )
+
+
+def _reason(refusal: InferError) -> str:
+    return "CANCELED" if refusal.fault is Fault.CANCELLED else "BACKEND"

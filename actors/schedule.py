@@ -1,0 +1,87 @@
+"""What a schedule is: events and a time go in, orders come out.
+
+A schedule decides which waiting requests run together, when, and on which instance. It is pure: it owns no task,
+no timer and no clock, so it can be tested in virtual time, one event after another. The router round it does what
+the orders say.
+
+Readiness is credit. The router hands a schedule its credits, each the id of an instance that can take one more
+batch, the longest idle first; each `Dispatch` spends one. Without credit nothing is dispatched, so batches are cut
+as late as can be and windows, priorities and cancellations stay true until the last moment.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..proto.errors import InferError
+from ..proto.message import Request
+from .clock import Instant
+from .reply import Reply
+
+InstanceId = int
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way through a model: what was asked, whom to answer, and when things happened to it."""
+
+    request: Request
+    reply: Reply
+    arrived: Instant
+    """When the door handed the request over."""
+    queued: Instant = 0
+    """When the schedule took it."""
+    level: int = 0
+    """The priority level it waits at; 1 is served first, 0 where the model knows no levels."""
+    deadline: Instant | None = None
+    """When its wait becomes too long; None where it may wait for ever."""
+    signature: object = None
+    """What must be equal among requests of one batch; see `batching`."""
+    answered: bool = False
+    """Whether its final response was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Run these jobs as one batch on this instance."""
+
+    instance: InstanceId
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Answer this job with this error; it never ran."""
+
+    job: Job
+    error: InferError
+    reason: str
+    """The failure reason that metrics count it under."""
+
+
+Order = Dispatch | Reject
+
+
+class Schedule(Protocol):
+    """A policy of batching and order; every method returns at once."""
+
+    def __len__(self) -> int:
+        """Jobs that wait."""
+
+    def admit(self, job: Job, now: Instant) -> None:
+        """Take a job into the queue; raises InferError(UNAVAILABLE) when there is no room for it."""
+
+    def withdraw(self, request: Request) -> Job | None:
+        """Give back the waiting job of a request nobody waits for any more; None when it does not wait here."""
+
+    def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterable[Order]:
+        """Decide what happens now; spends at most the credits given, in their order."""
+
+    def wake_at(self) -> Instant | None:
+        """When `plan` should be asked again though nothing happened; None for never."""
+
+    def clear(self) -> list[Job]:
+        """Give back every waiting job, because the model ends."""
+
+    def check(self) -> None:
+        """Raise AssertionError when the schedule contradicts itself; for tests, after each step."""

@@ -19,6 +19,10 @@ FLOORS := service actors backends proto
 MODULES := $(sort __init__.py $(shell find $(FLOORS) -name '*.py' -o -name '*.pyi' -o -name '*.proto'))
 DIGITS_SOURCES := $(shell find examples/digits -path $(DIGITS) -prune -o -type f -not -name '*.pyc' -not -name client.py -print)
 
+# How mypy looks at programs that import their neighbours, from their directory; a name for its memory follows.
+MYPY_AS_SCRIPTS = $(CURDIR)/$(BIN)/mypy --explicit-package-bases --config-file=$(CURDIR)/pyproject.toml \
+	--cache-dir=$(CURDIR)/.mypy_cache
+
 say = printf '\n\033[1m%s\033[0m\n' '$(1)'
 # Two verbs started at once in two shells must not install into one environment at the same time.
 locked := $(if $(shell command -v flock),flock pyproject.toml,)
@@ -48,8 +52,8 @@ check: $(LINKED) ## look for faults without running the code: format, lint, floo
 	$(BIN)/lint-imports
 	@$(call say,Types)
 	$(BIN)/mypy
-	cd bench && ../$(BIN)/mypy --explicit-package-bases --config-file ../pyproject.toml --cache-dir ../.mypy_cache/bench
-	cd examples/digits && ../../$(BIN)/mypy --explicit-package-bases --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache/digits
+	cd bench && $(MYPY_AS_SCRIPTS)/bench
+	cd examples/digits && $(MYPY_AS_SCRIPTS)/digits
 	@$(call say,Installed distributions)
 	$(PIP) check
 

@@ -1,11 +1,13 @@
 """Turn encoded pictures of dark ink on white paper into the images the network reads."""
 
+from __future__ import annotations
+
 from io import BytesIO
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG")
 MOST_PIXELS = 4096 * 4096  # a small file can claim to be a vast picture
@@ -26,16 +28,20 @@ def respond(request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
     for index, data in enumerate(encoded):
         try:
             images[index, 0] = decode(data)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            message = f"ENCODED[{index}] is not a picture that can be read: {error}"
-            return pb_utils.InferenceResponse(
-                error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
-            )
+        except UnidentifiedImageError:
+            return refuse(f"ENCODED[{index}] is neither a PNG nor a JPEG picture")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return refuse(f"ENCODED[{index}] is a picture that cannot be read: {error}")
     return pb_utils.InferenceResponse([pb_utils.Tensor("IMAGE", images)])
 
 
+def refuse(message: str) -> pb_utils.InferenceResponse:
+    """Answer one request with an error that is the client's."""
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
+
+
 def decode(data: bytes) -> NDArray[np.float32]:
-    """Decode one picture to ink FP32 [8, 8]; raise OSError, SyntaxError or ValueError if it cannot be."""
+    """Decode one picture to ink FP32 [8, 8]; raise one of several errors if it cannot be."""
     with Image.open(BytesIO(data), formats=FORMATS) as picture:
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"{picture.width}x{picture.height} pixels are more than {MOST_PIXELS}")

@@ -1,5 +1,7 @@
 """Add and subtract: the smallest useful Python model."""
 
+from __future__ import annotations
+
 import triton_python_backend_utils as pb_utils
 
 

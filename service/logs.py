@@ -1,0 +1,157 @@
+"""The log: one event is one line, in Triton's two forms or as a JSON object, whatever is in it.
+
+Deuteron logs through structlog, libraries through the standard library; both end in one handler and one
+formatter here. What callers send may stand in a line (a model's name, an error's message), so everything
+unprintable is escaped and everything long is cut: nobody can forge a line, colour a terminal or fill a disk
+with one event. A traceback becomes its frames, innermost first, so that it fits into its line.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from .settings import LogFormat, LogSettings
+
+MAX_TEXT: Final = 2000
+"""Characters of one text in a line; Triton's longest messages stay whole."""
+MAX_FRAMES: Final = 12
+"""Frames of a traceback in a line."""
+
+_LETTERS: Final = {logging.DEBUG: "V", logging.INFO: "I", logging.WARNING: "W"}
+_OWN: Final = __name__.partition(".")[0]
+_MESSAGE_AND_MACHINERY: Final = frozenset({"event", "_record", "_from_structlog", "exc_info", "stack_info"})
+
+
+def configure(settings: LogSettings) -> None:
+    """Send all logs of this process where the settings say; raises OSError where that cannot be opened."""
+    handler = (
+        logging.StreamHandler(sys.stderr)
+        if settings.file is None
+        else logging.FileHandler(settings.file, encoding="utf-8")
+    )
+    handler.addFilter(_Enabled(settings))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+            processors=[_spell_json if settings.format is LogFormat.JSON else _Line(settings.format)],
+        )
+    )
+    root = logging.getLogger()
+    for old in tuple(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if settings.verbose else logging.INFO)
+    structlog.configure(
+        processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Enabled(logging.Filter):
+    """Lets through the levels that are switched on; details only of deuteron itself, never of libraries."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        super().__init__()
+        self._info = settings.info
+        self._warning = settings.warning
+        self._error = settings.error
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return self._error
+        if record.levelno >= logging.WARNING:
+            return self._warning
+        if record.levelno >= logging.INFO:
+            return self._info
+        return record.name.partition(".")[0] == _OWN
+
+
+class _Line:
+    """Spells an event in one of Triton's two forms, its values after the message as `name=value`."""
+
+    def __init__(self, log_format: LogFormat) -> None:
+        self._iso = log_format is LogFormat.ISO8601
+        self._pid = os.getpid()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
+        record: logging.LogRecord = event["_record"]
+        letter = _LETTERS.get(record.levelno, "E")
+        moment = datetime.fromtimestamp(record.created, UTC)
+        stamp = f"{moment:%Y-%m-%dT%H:%M:%SZ} {letter}" if self._iso else f"{letter}{moment:%m%d %H:%M:%S.%f}"
+        words = [f"{stamp} {self._pid} {record.filename}:{record.lineno}] {printable(event['event'])}"]
+        words += [f"{name}={_quoted(printable(value))}" for name, value in _values(event)]
+        return " ".join(words)
+
+
+def _spell_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """Spell an event as a JSON object: `timestamp`, `level`, `event`, its values, and where it came from."""
+    record: logging.LogRecord = event["_record"]
+    members = {
+        "timestamp": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        "level": record.levelname.lower(),
+        "event": printable(event["event"]),
+        **{
+            printable(name): value if isinstance(value, bool | int | float) else printable(value)
+            for name, value in _values(event)
+        },
+        "source": f"{record.filename}:{record.lineno}",
+        "pid": record.process,
+    }
+    return orjson.dumps(members, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str).decode()
+
+
+def _values(event: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what an event carries beside its message; an exception becomes its message and its frames."""
+    values = [(name, value) for name, value in event.items() if name not in _MESSAGE_AND_MACHINERY]
+    error = _exception(event.get("exc_info"))
+    if error is not None:
+        values.append(("error", f"{type(error).__name__}: {error}"))
+        values.append(("trace", _frames(error)))
+    return values
+
+
+def _exception(exc_info: object) -> BaseException | None:
+    match exc_info:
+        case BaseException():
+            return exc_info
+        case (_, BaseException() as error, _):
+            return error
+        case True:
+            return sys.exc_info()[1]
+    return None
+
+
+def _frames(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[::-1][:MAX_FRAMES]
+    return " < ".join(f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames)  # noqa: PTH119
+
+
+def printable(value: object) -> str:
+    """Return a value as text that stays on its line: escaped where unprintable, cut where too long."""
+    text = value if isinstance(value, str) else str(value)
+    left = len(text) - MAX_TEXT
+    if left > 0:
+        text = f"{text[:MAX_TEXT]}…(+{left})"
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _quoted(text: str) -> str:
+    if text and not any(character in text for character in ' "='):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'

@@ -113,6 +113,7 @@ class Run:
         execution = self._phases()
         statistics.executed(self.batch.size, execution)
         for job in self.jobs:
+            job.execution = execution
             statistics.succeeded(
                 self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
             )

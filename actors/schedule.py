@@ -17,6 +17,7 @@ from ..proto.errors import InferError
 from ..proto.message import Request
 from .clock import Instant
 from .reply import Reply
+from .statistics import Execution
 
 InstanceId = int
 
@@ -39,6 +40,8 @@ class Job:
     """What must be equal among requests of one batch; see `batching`."""
     answered: bool = False
     """Whether its final response was sent."""
+    execution: Execution | None = None
+    """How long the phases of the batch took that it ran in; written before it is answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,171 @@
+"""How a model comes to life: from a directory to versions that can serve.
+
+Everything that blocks happens on the lane that the first instance will use afterwards: reading the configuration,
+completing it from the model's files, validating it, loading the files. Each further instance is then seated on a lane
+of its own. Whatever fails, what was built until then is taken down again, and the error says why.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..backends.api import Backend, ModelFiles, Plan, Seat
+from ..backends.catalog import Catalog
+from ..backends.device import HOST, Device, HostStream
+from ..backends.model_directory import ModelDirectory
+from ..proto.config import ModelConfig, read_config, validated
+from ..proto.config.auto_complete import merge_completed
+from ..proto.config.model_config import InstanceKind
+from ..proto.errors import Fault, InferError, invalid
+from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
+from .conductor import EnsembleVersion, Find
+from .instance import Instance
+from .lane import Lane
+from .model import ModelVersion, depth_of
+from .servable import Servable
+from .statistics import Statistics
+
+DEVICE_OF_KIND: Final = {
+    InstanceKind.CPU: HOST,
+    InstanceKind.MODEL: Device("MODEL"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the operator decided about loading."""
+
+    auto_complete: bool = True
+    """Whether what a configuration leaves out is read from the model's files."""
+    config_name: str = ""
+    """Name of the configuration to prefer to `config.pbtxt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was read from the disk for one version."""
+
+    config: ModelConfig
+    labels: Mapping[str, Sequence[str]]
+    plan: Plan | None
+    """None for an ensemble, which has no files of its own."""
+
+
+class Loader:
+    """Turns model directories into servable versions."""
+
+    __slots__ = ("_catalog", "_find", "_options")
+
+    def __init__(self, catalog: Catalog, options: LoadOptions, find: Find) -> None:
+        self._catalog = catalog
+        self._options = options
+        self._find = find
+
+    def read(self, directory: ModelDirectory) -> ConfigMessage:
+        """Return the configuration of a model as far as the disk tells it; blocks. Raises ConfigError, InferError."""
+        file = directory.config_file(self._options.config_name)
+        if file is None and not self._options.auto_complete:
+            raise InferError(
+                Fault.NOT_FOUND, f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled"
+            )
+        return read_config(
+            file.read_bytes() if file is not None else b"",
+            str(file or directory.path / "config.pbtxt"),
+            directory.name,
+            directory.first_version_files(),
+        )
+
+    async def load(self, directory: ModelDirectory, message: ConfigMessage, version: int) -> Servable:
+        """Return one version, ready to serve; raises InferError with the reason where it cannot be."""
+        began = time.monotonic()
+        lane = Lane(f"{directory.name}_0")
+        try:
+            prepared = await lane.call(self._prepare, directory, message, version)
+            if prepared.plan is None:
+                lane.close()
+                return EnsembleVersion(prepared.config, version, prepared.labels, self._find)
+            statistics = Statistics()
+            instances = await _seat(prepared.config, prepared.plan, lane, statistics)
+        except InferError:
+            lane.close()
+            raise
+        except Exception as error:
+            lane.close()
+            raise InferError(Fault.INTERNAL, f"{type(error).__name__}: {error}") from error
+        statistics.load_seconds = time.monotonic() - began
+        return ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
+
+    def _prepare(self, directory: ModelDirectory, message: ConfigMessage, version: int) -> Prepared:
+        """Read all that one version needs; on a lane."""
+        files = ModelFiles(directory.path, version)
+        if message.platform == "ensemble":
+            config = validated(message)
+            return Prepared(config, directory.labels(config), None)
+        backend = self._catalog.find(message.backend)
+        if self._options.auto_complete:
+            message = merge_completed(message, backend.complete(message, files))
+        config = validated(message)
+        _refuse_what_is_not_there(config)
+        return Prepared(config, directory.labels(config), _plan(backend, config, files))
+
+
+def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
+    kinds = {group.kind for group in config.instance_groups}
+    device = DEVICE_OF_KIND[InstanceKind.MODEL if kinds == {InstanceKind.MODEL} else InstanceKind.CPU]
+    return backend.load(config, files, device)
+
+
+def _refuse_what_is_not_there(config: ModelConfig) -> None:
+    """Raise InferError for what a configuration asks and this server cannot do: it must not be ignored in silence."""
+    asked = {
+        "sequence_batching": config.sequence_batching is not None,
+        "model_warmup": bool(config.warmup),
+        "batch_input": bool(config.message.batch_input),
+        "batch_output": bool(config.message.batch_output),
+        "allow_ragged_batch": any(spec.allow_ragged_batch for spec in config.inputs),
+        "model_repository_agents": bool(config.message.model_repository_agents.agents),
+    }
+    missing = [name for name, is_asked in asked.items() if is_asked]
+    if missing:
+        raise InferError(
+            Fault.UNSUPPORTED, f"model '{config.name}' asks for {', '.join(missing)}, which this version does not offer"
+        )
+
+
+async def _seat(config: ModelConfig, plan: Plan, first_lane: Lane, statistics: Statistics) -> list[Instance]:
+    """Return the instances of a model, all seated; raises the first error, and then none is left."""
+    seats = _seats(config)
+    instances = [
+        Instance(
+            seat,
+            plan,
+            first_lane if seat.index == 0 else Lane(seat.name),
+            statistics,
+            streaming=config.decoupled,
+            depth=depth_of(config, len(seats)),
+        )
+        for seat in seats
+    ]
+    outcomes = await asyncio.gather(*(instance.start() for instance in instances), return_exceptions=True)
+    failure = next((outcome for outcome in outcomes if outcome is not None), None)
+    if failure is not None:
+        for instance in instances:
+            await instance.close()
+        raise failure
+    return instances
+
+
+def _seats(config: ModelConfig) -> list[Seat]:
+    seats: list[Seat] = []
+    for group in config.instance_groups:
+        if group.kind not in DEVICE_OF_KIND:
+            raise invalid(
+                f"instance group {group.name} of model {config.name} has kind KIND_GPU but server does not support GPUs"
+            )
+        for number in range(group.count):
+            device = DEVICE_OF_KIND[group.kind]
+            seats.append(Seat(f"{group.name}_{number}", len(seats), device, HostStream()))
+    return seats
+

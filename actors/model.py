@@ -1,0 +1,116 @@
+"""One loaded version of a model: a router, its instances, and the scope they live and die in."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ..backends.api import Plan
+from ..proto.admission import Admission
+from ..proto.config import ModelConfig
+from ..proto.errors import Fault, InferError
+from ..proto.message import Request
+from ..proto.phases import InstancePhase
+from .batching import DynamicBatcher, signature_of
+from .clock import now
+from .instance import Instance
+from .lane import Lane
+from .one_by_one import OneByOne
+from .ordering import Line
+from .reply import Reply
+from .router import Abandon, Drain, Router, Withdraw
+from .schedule import InstanceId, Job, Schedule
+from .statistics import Statistics
+
+LONE_DEPTH: Final = 8
+"""Credits of an only instance that runs requests one by one: nobody else could take them, and order is kept."""
+
+
+def schedule_of(config: ModelConfig) -> Schedule:
+    """Return the schedule that a configuration asks for."""
+    if config.dynamic_batching is not None:
+        return DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
+    return OneByOne()
+
+
+def depth_of(config: ModelConfig, instances: int) -> int:
+    """Return how many batches may be on their way to one instance."""
+    return LONE_DEPTH if instances == 1 and config.dynamic_batching is None else 1
+
+
+class ModelVersion:
+    """A plain model: requests wait at its router and run on its instances."""
+
+    __slots__ = ("_instances", "_plan", "_router", "admission", "config", "labels", "name", "statistics", "version")
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        version: int,
+        labels: Mapping[str, Sequence[str]],
+        plan: Plan,
+        instances: Sequence[Instance],
+        statistics: Statistics,
+    ) -> None:
+        self.name = config.name
+        self.version = version
+        self.config = config
+        self.labels = labels
+        self.admission = Admission(config)
+        self.statistics = statistics
+        self._plan = plan
+        self._instances = {instance.id: instance for instance in instances}
+        ordered = config.dynamic_batching is not None and config.dynamic_batching.preserve_ordering
+        self._router = Router(schedule_of(config), self._dispatch, statistics, line=Line() if ordered else None)
+
+    def __repr__(self) -> str:
+        return f"ModelVersion({self.name!r}, {self.version}, {self._router!r}, {list(self._instances.values())})"
+
+    def infer(self, request: Request, reply: Reply) -> Job:
+        """Check a request and leave it with the router; raises InferError at once when it is refused."""
+        self.admission.check(request)
+        job = Job(request, reply, now())
+        self._router.post(job)
+        return job
+
+    def cancel(self, request: Request) -> None:
+        """Take a request out of the queue; one that runs already is only told."""
+        request.cancelled = True
+        self._router.signal(Withdraw(request))
+
+    def drain(self) -> None:
+        """Refuse what comes from now on and serve what came before."""
+        self._router.signal(Drain())
+
+    async def serve(self) -> None:
+        """Serve until drained; raises InferError(UNAVAILABLE) when every instance broke for good."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                lives = [group.create_task(self._live(instance)) for instance in self._instances.values()]
+                await self._router.run()
+                await asyncio.gather(*(instance.vacate() for instance in self._instances.values()))
+                for life in lives:
+                    life.cancel()
+        finally:
+            await self._close()
+        if all(life.cancelled() is False for life in lives):
+            raise self._story()
+
+    async def _live(self, instance: Instance) -> None:
+        await instance.live(self._router.signal)
+        if all(each.phase is InstancePhase.AWAY for each in self._instances.values()):
+            self._router.signal(Abandon(self._story()))
+
+    def _story(self) -> InferError:
+        return InferError(
+            Fault.UNAVAILABLE, f"every instance of model '{self.name}' broke more often than its restart budget allows"
+        )
+
+    def _dispatch(self, instance: InstanceId, jobs: Sequence[Job]) -> None:
+        self._instances[instance].dispatch(jobs)
+
+    async def _close(self) -> None:
+        lane = Lane(f"{self.name}_close")
+        for instance in self._instances.values():
+            await instance.close()
+        await lane.call(self._plan.close)
+        lane.close()

@@ -1,0 +1,35 @@
+"""What a door and an ensemble see of a loaded version, whether it is a model or an ensemble of models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ..proto.admission import Admission
+from ..proto.config import ModelConfig
+from ..proto.message import Request
+from .reply import Reply
+from .schedule import Job
+from .statistics import Statistics
+
+
+class Servable(Protocol):
+    """One loaded version that takes requests."""
+
+    name: str
+    version: int
+    config: ModelConfig
+    admission: Admission
+    labels: Mapping[str, Sequence[str]]
+    """The label lines of each output that has a label file."""
+    statistics: Statistics
+
+    def infer(self, request: Request, reply: Reply) -> Job:
+        """Take a request; raises InferError at once when it does not fit the model or finds no room."""
+
+    def cancel(self, request: Request) -> None:
+        """Hear that nobody waits for a request any more; harmless when it is answered already."""
+
+    async def serve(self) -> None:
+        """Serve until drained; whatever ends it, nobody is left without an answer."""
+
+    def drain(self) -> None:
+        """Refuse what comes from now on, serve what came before, then end."""

@@ -1,0 +1,106 @@
+"""Model repositories on disk: which models there are, which versions, and what their small files say.
+
+A name from the network never becomes a path here. Models are found by listing the repositories, so a name either is
+in the list or is unknown. What a configuration names (label files) is opened beneath its model's directory only; a
+link may not lead out of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..proto.config import ModelConfig
+from ..proto.config.platforms import VersionFiles
+from ..proto.errors import Fault, InferError, invalid
+
+CONFIG_NAME: Final = "config.pbtxt"
+MAX_LABEL_BYTES: Final = 16 << 20
+"""A label file may have this many bytes; the largest label sets in use have about one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDirectory:
+    """The directory of one model in a repository."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.path.name
+
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions that have a directory, ascending; names that are no plain numbers are not versions."""
+        return tuple(sorted(int(each.name) for each in self.path.iterdir() if _is_version(each)))
+
+    def config_file(self, preferred: str = "") -> Path | None:
+        """Return the configuration to read, `configs/<preferred>.pbtxt` before `config.pbtxt`; None without one."""
+        candidates = [self.path / CONFIG_NAME]
+        if preferred:
+            candidates.insert(0, self.path / "configs" / f"{preferred}.pbtxt")
+        return next((file for file in candidates if file.is_file()), None)
+
+    def first_version_files(self) -> VersionFiles | None:
+        """Return what lies in the first version directory, in the order of text; None where there is no version."""
+        first = min((each for each in self.path.iterdir() if _is_version(each)), key=lambda each: each.name, default=None)
+        if first is None:
+            return None
+        present = list(first.iterdir())
+        return VersionFiles(
+            files=frozenset(each.name for each in present if each.is_file()),
+            directories=frozenset(each.name for each in present if each.is_dir()),
+        )
+
+    def labels(self, config: ModelConfig) -> Mapping[str, tuple[str, ...]]:
+        """Return the lines of every output's label file; raises InferError where one is missing or lies outside."""
+        return {
+            output.name: self._label_lines(output.name, output.label_filename)
+            for output in config.outputs
+            if output.label_filename
+        }
+
+    def _label_lines(self, output: str, filename: str) -> tuple[str, ...]:
+        path = (self.path / filename).resolve()
+        if not path.is_relative_to(self.path.resolve()):
+            raise InferError(
+                Fault.UNSUPPORTED,
+                f"label file path '{filename}' for output '{output}' in model '{self.name}' is outside model directory",
+            )
+        try:
+            if path.stat().st_size > MAX_LABEL_BYTES:
+                raise invalid(f"label file '{filename}' of model '{self.name}' has more than {MAX_LABEL_BYTES} bytes")
+            return tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
+        except OSError as error:
+            raise invalid(f"unable to read label file '{filename}' of model '{self.name}': {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models found in a set of repositories, by name."""
+
+    found: Mapping[str, ModelDirectory]
+    ambiguous: frozenset[str]
+    """Names that stand in more than one repository; such models are not served."""
+
+
+def list_repositories(repositories: Iterable[Path]) -> Listing:
+    """Return every model directory; raises InferError for a repository that is no directory."""
+    found: dict[str, ModelDirectory] = {}
+    ambiguous: set[str] = set()
+    for repository in repositories:
+        if not repository.is_dir():
+            raise InferError(Fault.INTERNAL, f"repository path '{repository}' is not a valid directory")
+        for entry in sorted(repository.iterdir()):
+            if not entry.is_dir() or entry.name.startswith("."):
+                continue
+            if entry.name in found:
+                ambiguous.add(entry.name)
+            found[entry.name] = ModelDirectory(entry)
+    return Listing(found, frozenset(ambiguous))
+
+
+def _is_version(entry: Path) -> bool:
+    name = entry.name
+    plain = name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
+    return plain and entry.is_dir()

@@ -65,6 +65,10 @@ class DynamicBatcher:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def __iter__(self) -> Iterator[Job]:
+        """Every waiting job, in order of service."""
+        return iter(self._queue)
+
     def admit(self, job: Job, now: Instant) -> None:
         """Take a job; raises InferError(UNAVAILABLE) when its level is full."""
         if self._signature is not None:

@@ -96,6 +96,7 @@ class Repository:
         self._loading = asyncio.Semaphore(max(1, load_threads))
         self._records: dict[str, ModelRecord] = {}
         self._listing = Listing({}, frozenset())
+        self._in_flight: dict[str, asyncio.Future[None]] = {}
         self._scope = asyncio.TaskGroup()
         self.live = False
         self.stopping = False
@@ -160,7 +161,7 @@ class Repository:
         for name in self._listing.ambiguous:
             self._records[name] = ModelRecord(failure="model appears in two or more repositories")
         wanted = sorted(self._listing.found) if names is None else list(names)
-        outcomes = await asyncio.gather(*(self._load(name, ()) for name in wanted), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self._ensure, wanted), return_exceptions=True)
         self.live = True
         failed = [name for name, outcome in zip(wanted, outcomes, strict=True) if outcome is not None]
         for outcome in outcomes:
@@ -171,7 +172,7 @@ class Repository:
     async def load(self, name: str) -> None:
         """Load a model, or load it anew; raises InferError with the reason where it cannot be loaded."""
         self._listing = list_repositories(self._paths)
-        await self._load(name, ())
+        await self._load(name)
 
     async def unload(self, name: str) -> None:
         """Begin to unload all versions of a model; one that is not loaded is unloaded already."""
@@ -190,45 +191,60 @@ class Repository:
 
     # --- how ---------------------------------------------------------------------------------------------------
 
-    async def _load(self, name: str, ancestors: tuple[str, ...]) -> None:
+    async def _ensure(self, name: str) -> None:
+        """Have a model loaded unless it is, or is about to be."""
+        if self.versions(name):
+            return
+        load = self._in_flight.get(name)
+        if load is None:
+            load = self._in_flight[name] = asyncio.ensure_future(self._load(name))
+            load.add_done_callback(lambda _: self._in_flight.pop(name))
+        await load
+
+    async def _load(self, name: str) -> None:
         """Load a model, after the models it is made of."""
         directory = self._listing.found.get(name)
         if directory is None or name in self._listing.ambiguous:
             raise internal(f"failed to load '{name}', failed to poll from model repository")
         record = self._records.setdefault(name, ModelRecord())
+        try:
+            message = await asyncio.to_thread(self._loader.read, directory)
+            circle = await asyncio.to_thread(self._circle, (name,), message)
+        except InferError as error:
+            self._note_failure(name, record, error)
+            raise internal(f"failed to load '{name}', failed to poll from model repository") from error
+        if circle:
+            raise self._refused(name, invalid(f"circular dependency between ensembles: {' -> '.join(circle)}"))
         async with record.lock:
-            try:
-                message = await asyncio.to_thread(self._loader.read, directory)
-            except InferError as error:
-                self._note_failure(name, record, error)
-                raise internal(f"failed to load '{name}', failed to poll from model repository") from error
             record.failure = ""
-            await self._load_steps(name, message, ancestors)
+            await self._load_steps(name, message)
             await self._load_versions(directory, message, record)
 
-    async def _load_steps(self, name: str, message: ConfigMessage, ancestors: tuple[str, ...]) -> None:
+    def _circle(self, path: tuple[str, ...], message: ConfigMessage) -> tuple[str, ...]:
+        """Return how an ensemble leads back to itself, or nothing; blocks, since it reads configurations."""
+        for step in message.ensemble_scheduling.step:
+            following = (*path, step.model_name)
+            if step.model_name in path:
+                return following
+            directory = self._listing.found.get(step.model_name)
+            if directory is not None:
+                circle = self._circle(following, self._loader.read(directory))
+                if circle:
+                    return circle
+        return ()
+
+    async def _load_steps(self, name: str, message: ConfigMessage) -> None:
         """Load the models of an ensemble that are not loaded yet."""
         steps = dict.fromkeys(step.model_name for step in message.ensemble_scheduling.step)
-        path = (*ancestors, name)
-        for step in steps:
-            if step in path:
-                circle = " -> ".join((*path[path.index(step) :], step))
-                raise self._refused(name, invalid(f"circular dependency between ensembles: {circle}"))
         missing = [step for step in steps if step not in self._listing.found]
         if missing:
             text = f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
             raise self._refused(name, invalid(text))
         for step in steps:
-            known = self._records.get(step)
-            if known is not None and (known.serving or known.lock.locked()):
-                async with known.lock:  # someone else loads it: wait until it is there
-                    pass
-            if not self.versions(step):
-                try:
-                    await self._load(step, path)
-                except InferError as error:
-                    text = f"ensemble '{name}' depends on '{step}' which has no loaded version. Model '{step}' loading failed with error: {error.message}"
-                    raise self._refused(name, invalid(text)) from error
+            try:
+                await self._ensure(step)
+            except InferError as error:
+                raise self._refused(name, invalid(_dependency_failed(name, step, error))) from error
 
     async def _load_versions(self, directory: ModelDirectory, message: ConfigMessage, record: ModelRecord) -> None:
         """Load every version that the policy selects; all of them serve afterwards, or none of the new ones."""
@@ -353,6 +369,13 @@ def _titled(error: BaseException) -> str:
     if isinstance(error, ConfigError):
         return f"{error.fault.value}: {error.report}"
     return error.titled if isinstance(error, InferError) else f"Internal: {type(error).__name__}: {error}"
+
+
+def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
+    return (
+        f"ensemble '{ensemble}' depends on '{step}' which has no loaded version. "
+        f"Model '{step}' loading failed with error: {error.message}"
+    )
 
 
 def _load_error(name: str, failures: dict[int, BaseException]) -> InferError:

@@ -16,7 +16,6 @@ LATEST: Final = -1
 
 ParameterValue = bool | int | float | str
 Parameters = Mapping[str, ParameterValue]
-NO_PARAMETERS: Final[Parameters] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Request:
     inputs: dict[str, Tensor] = field(default_factory=dict)
     requested_outputs: tuple[str, ...] = ()
     """Names of the outputs to answer with, in no particular order; empty means all."""
-    parameters: Parameters = NO_PARAMETERS
+    parameters: Parameters = field(default_factory=dict)
     """Parameters the server gives no meaning to; the model may."""
     correlation: Correlation | None = None
     priority: int = 0
@@ -59,7 +58,7 @@ class Response:
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
-    parameters: Parameters = NO_PARAMETERS
+    parameters: Parameters = field(default_factory=dict)
     error: InferError | None = None
     final: bool = True
 

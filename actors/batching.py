@@ -1,21 +1,23 @@
 """The dynamic batcher: who runs together, and when a batch is worth cutting.
 
-With each credit the batcher walks its queue in order of service and gathers jobs while they fit. It remembers the
-longest prefix that has a *preferred* size. What it then does is named after the state of the batch:
+With each credit the batcher walks its queue in order of service and gathers jobs while they fit. It remembers
+the longest prefix that has a *preferred* size. What it then does is named after the state of the batch:
 
-* **full**: nothing more can join, because the next job is too large or has other shapes, or the largest preferred
-  size is reached. Cut everything gathered, or the preferred prefix where there is one.
+* **full**: nothing more can join, because the next job is too large or has other shapes, or the largest
+  preferred size is reached. Cut everything gathered, or the preferred prefix where there is one.
 * **preferred**: a prefix has a preferred size and its oldest job is still within the delay. Cut that prefix.
 * **aged**: the oldest job has waited the whole delay. Cut everything gathered.
 * **hurried**: no delay is set, so nobody waits for company. Cut everything gathered.
 * **hungry**: there is room and there is time. Wait, until the oldest job has aged or something arrives.
 * **stalled**: jobs wait but there is no credit. Nothing is cut; only deadlines are kept.
 
-A job of another shape closes a batch: nobody overtakes it. Only inputs with variable dimensions are compared, and
-where a model has optional inputs also which of them are there, since all others were found equal at admission.
+A job of another shape closes a batch: nobody overtakes it. Only inputs with variable dimensions are compared,
+and where a model has optional inputs also which of them are there, since all others were found equal at
+admission.
 
-The rules are those of Triton's documentation of the dynamic batcher and of `dynamic_batch_scheduler.cc`. There
-batches are cut ahead of time and may grow afterwards; here they are cut when an instance is free, to the same end.
+The rules are those of Triton's documentation of the dynamic batcher and of `dynamic_batch_scheduler.cc`.
+There batches are cut ahead of time and may grow afterwards; here they are cut when an instance is free, to
+the same end.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +82,7 @@ class DynamicBatcher:
         return self._queue.remove(request)
 
     def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterator[Order]:
-        """Reject what waited too long, then cut one batch for each credit while there is one worth cutting."""
+        """Reject what waited too long, then cut a batch for each credit while one is worth it."""
         yield from self._queue.expire(now)
         self._wake_at = None
         for instance in credits_:

@@ -1,8 +1,8 @@
 """The conductor: leads one ensemble request through its steps, each a message to the router of its model.
 
 Versions are chosen when the request begins, so it sees one set of models to its end. The first error ends the
-request: no further step starts, and the error is sent when the steps on their way have come home. Tensors pass from
-step to step by reference.
+request: no further step starts, and the error is sent when the steps on their way have come home. Tensors
+pass from step to step by reference.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,9 @@ class EnsembleVersion:
         "version",
     )
 
-    def __init__(self, config: ModelConfig, version: int, labels: Mapping[str, Sequence[str]], find: Find) -> None:
+    def __init__(
+        self, config: ModelConfig, version: int, labels: Mapping[str, Sequence[str]], find: Find
+    ) -> None:
         self.name = config.name
         self.version = version
         self.config = config
@@ -214,7 +216,7 @@ class _StepReply:
 
 
 def _fitted(tensor: Tensor, model: ModelConfig, name: str) -> Tensor:
-    """Return a tensor with the batch dimension that a step's model expects: one added, one removed, or as it is."""
+    """Return a tensor with the batch dimension that a step's model expects, added or removed where needed."""
     spec = next((spec for spec in model.inputs if spec.name == name), None)
     return tensor if spec is None else _with_rank(tensor, len(spec.dims), batching=model.max_batch_size > 0)
 
@@ -237,4 +239,6 @@ def _in_ensemble(name: str, error: InferError) -> str:
     return f"in ensemble '{name}', {error.message}" if error.message else ""
 
 
-_DEADLOCK: Final = "unexpected deadlock, at least one output is not set while no more ensemble steps can be made"
+_DEADLOCK: Final = (
+    "unexpected deadlock, at least one output is not set while no more ensemble steps can be made"
+)

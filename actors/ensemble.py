@@ -1,9 +1,9 @@
 """Ensembles as data flow: which steps of a graph can run, given the tensors that are there.
 
-A `Graph` is what a configuration says, prepared once. A `Trip` is one request on its way through it: it holds the
-ensemble tensors that exist so far, by name, and `absorb` tells which steps have just become ready. A tensor that will
-never come, an optional input nobody sent or an output a step did not make, is *absent*, and its readers run without
-it. Steps that feed nothing the client asked for do not run at all.
+A `Graph` is what a configuration says, prepared once. A `Trip` is one request on its way through it: it holds
+the ensemble tensors that exist so far, by name, and `absorb` tells which steps have just become ready. A
+tensor that will never come, an optional input nobody sent or an output a step did not make, is *absent*, and
+its readers run without it. Steps that feed nothing the client asked for do not run at all.
 
 This is pure: the conductor round it sends steps as messages to the routers of their models.
 """
@@ -42,7 +42,9 @@ class Graph:
         self.steps: tuple[EnsembleStep, ...] = config.ensemble.steps
         self.inputs = tuple(spec.name for spec in config.inputs)
         self.outputs = tuple(spec.name for spec in config.outputs)
-        self._writers = {tensor: index for index, step in enumerate(self.steps) for tensor in step.output_map.values()}
+        self._writers = {
+            tensor: index for index, step in enumerate(self.steps) for tensor in step.output_map.values()
+        }
 
     def needed(self, wanted: Iterable[str]) -> tuple[frozenset[StepIndex], frozenset[str]]:
         """Return the steps, and the ensemble tensors, that the wanted ones depend on."""

@@ -1,8 +1,8 @@
 """One instance of a model: an engine on a lane of its own, and what happens when it breaks.
 
-Batches go straight to the lane and come back from it; nothing here waits for them. What the instance itself lives
-through is slow and rare: it is seated, it may break, it comes back on a new lane after a wait, and when it breaks too
-often it stays away. Its life cycle is the table `INSTANCE` in `proto/phases.py`.
+Batches go straight to the lane and come back from it; nothing here waits for them. What the instance itself
+lives through is slow and rare: it is seated, it may break, it comes back on a new lane after a wait, and when
+it breaks too often it stays away. Its life cycle is the table `INSTANCE` in `proto/phases.py`.
 """
 
 import asyncio
@@ -50,7 +50,9 @@ class Instance:
 
     engine: Engine
 
-    def __init__(self, seat: Seat, plan: Plan, lane: Lane, statistics: Statistics, *, streaming: bool, depth: int) -> None:
+    def __init__(
+        self, seat: Seat, plan: Plan, lane: Lane, statistics: Statistics, *, streaming: bool, depth: int
+    ) -> None:
         self.id: InstanceId = seat.index
         self.lane = lane
         self.stream: Stream = seat.stream
@@ -154,7 +156,7 @@ class Instance:
             try:
                 await self.start()
             except Exception as error:  # noqa: BLE001 - any failure to start again spends the budget
-                log.error("instance did not come back", instance=self._seat.name, error=_describe(error))
+                log.error("instance did not come back", instance=self._seat.name, error=_describe(error))  # noqa: TRY400 - model code, its own text says enough
                 self.lane.close()
         self.broken = False
         self._breakage = asyncio.get_running_loop().create_future()

@@ -1,7 +1,8 @@
 """A lane: one thread that does the blocking work of one instance, in order.
 
-The loop gives a lane errands; the lane gives the loop reports. Both ways are queues, and the loop is woken once for
-all reports that wait, so a batch costs two hops between threads, whatever the number of its requests.
+The loop gives a lane errands; the lane gives the loop reports. Both ways are queues, and the loop is woken
+once for all reports that wait, so a batch costs two hops between threads, whatever the number of its
+requests.
 
 Threads other than the lane's own may report too: model code that answers from a thread of its own does.
 """
@@ -80,7 +81,8 @@ class Lane:
             errand()
 
     def _receive(self) -> None:
-        # Lowered before reading: a report that comes while we read is read now or wakes the loop anew, never lost.
+        # Lowered before reading: a report that comes while we read is read now or wakes the loop anew, never
+        # lost.
         self._waking = False
         reports = self._reports
         while reports:

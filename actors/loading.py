@@ -1,8 +1,9 @@
 """How a model comes to life: from a directory to versions that can serve.
 
-Everything that blocks happens on the lane that the first instance will use afterwards: reading the configuration,
-completing it from the model's files, validating it, loading the files. Each further instance is then seated on a lane
-of its own. Whatever fails, what was built until then is taken down again, and the error says why.
+Everything that blocks happens on the lane that the first instance will use afterwards: reading the
+configuration, completing it from the model's files, validating it, loading the files. Each further instance
+is then seated on a lane of its own. Whatever fails, what was built until then is taken down again, and the
+error says why.
 """
 
 import asyncio
@@ -14,12 +15,9 @@ from typing import Final
 from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.device import HOST, Device, HostStream
-from ..backends.model_directory import ModelDirectory
-from ..proto.config import ModelConfig, read_config, validated
-from ..proto.config.auto_complete import merge_completed
-from ..proto.config.model_config import InstanceKind
+from ..backends.model_directory import CONFIG_NAME, ModelDirectory
+from ..proto.config import ENSEMBLE, Draft, InstanceKind, ModelConfig, read_nothing, read_text
 from ..proto.errors import Fault, InferError, invalid
-from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
 from .conductor import EnsembleVersion, Find
 from .instance import Instance
 from .lane import Lane
@@ -63,26 +61,25 @@ class Loader:
         self._options = options
         self._find = find
 
-    def read(self, directory: ModelDirectory) -> ConfigMessage:
-        """Return the configuration of a model as far as the disk tells it; blocks. Raises ConfigError, InferError."""
+    def read(self, directory: ModelDirectory) -> Draft:
+        """Return the configuration of a model as far as the disk tells it; blocks. Raises InferError."""
         file = directory.config_file(self._options.config_name)
-        if file is None and not self._options.auto_complete:
+        files = directory.first_version_files()
+        if file is not None:
+            return read_text(file.read_bytes(), str(file), directory.name, files)
+        if not self._options.auto_complete:
             raise InferError(
-                Fault.NOT_FOUND, f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled"
+                Fault.NOT_FOUND,
+                f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled",
             )
-        return read_config(
-            file.read_bytes() if file is not None else b"",
-            str(file or directory.path / "config.pbtxt"),
-            directory.name,
-            directory.first_version_files(),
-        )
+        return read_nothing(str(directory.path / CONFIG_NAME), directory.name, files)
 
-    async def load(self, directory: ModelDirectory, message: ConfigMessage, version: int) -> Servable:
+    async def load(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
         """Return one version, ready to serve; raises InferError with the reason where it cannot be."""
         began = time.monotonic()
         lane = Lane(f"{directory.name}_0")
         try:
-            prepared = await lane.call(self._prepare, directory, message, version)
+            prepared = await lane.call(self._prepare, directory, draft, version)
             if prepared.plan is None:
                 lane.close()
                 return EnsembleVersion(prepared.config, version, prepared.labels, self._find)
@@ -97,16 +94,16 @@ class Loader:
         statistics.load_seconds = time.monotonic() - began
         return ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
 
-    def _prepare(self, directory: ModelDirectory, message: ConfigMessage, version: int) -> Prepared:
+    def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""
-        files = ModelFiles(directory.path, version)
-        if message.platform == "ensemble":
-            config = validated(message)
+        if draft.message.platform == ENSEMBLE:
+            config = draft.finished()
             return Prepared(config, directory.labels(config), None)
-        backend = self._catalog.find(message.backend)
+        files = ModelFiles(directory.path, version)
+        backend = self._catalog.find(draft.message.backend)
         if self._options.auto_complete:
-            message = merge_completed(message, backend.complete(message, files))
-        config = validated(message)
+            draft = draft.completed(backend.complete(draft.message, files))
+        config = draft.finished()
         _refuse_what_is_not_there(config)
         return Prepared(config, directory.labels(config), _plan(backend, config, files))
 
@@ -118,7 +115,7 @@ def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
 
 
 def _refuse_what_is_not_there(config: ModelConfig) -> None:
-    """Raise InferError for what a configuration asks and this server cannot do: it must not be ignored in silence."""
+    """Raise InferError for what a configuration asks and this server cannot do, lest it be ignored."""
     asked = {
         "sequence_batching": config.sequence_batching is not None,
         "model_warmup": bool(config.warmup),
@@ -130,7 +127,8 @@ def _refuse_what_is_not_there(config: ModelConfig) -> None:
     missing = [name for name, is_asked in asked.items() if is_asked]
     if missing:
         raise InferError(
-            Fault.UNSUPPORTED, f"model '{config.name}' asks for {', '.join(missing)}, which this version does not offer"
+            Fault.UNSUPPORTED,
+            f"model '{config.name}' asks for {', '.join(missing)}, which this version does not offer",
         )
 
 
@@ -162,10 +160,10 @@ def _seats(config: ModelConfig) -> list[Seat]:
     for group in config.instance_groups:
         if group.kind not in DEVICE_OF_KIND:
             raise invalid(
-                f"instance group {group.name} of model {config.name} has kind KIND_GPU but server does not support GPUs"
+                f"instance group {group.name} of model {config.name} has kind KIND_GPU "
+                "but server does not support GPUs"
             )
         for number in range(group.count):
             device = DEVICE_OF_KIND[group.kind]
             seats.append(Seat(f"{group.name}_{number}", len(seats), device, HostStream()))
     return seats
-

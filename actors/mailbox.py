@@ -1,8 +1,8 @@
 """The bounded inbox of an actor.
 
-A mailbox refuses before it blocks: `post` is no coroutine, and says at once when there is no room. What an actor
-must hear to stay true (an instance finished, a caller went away, the end) comes by `signal`, which is never
-refused: there are never more such messages than there are instances and waiting requests.
+A mailbox refuses before it blocks: `post` is no coroutine, and says at once when there is no room. What an
+actor must hear to stay true (an instance finished, a caller went away, the end) comes by `signal`, which is
+never refused: there are never more such messages than there are instances and waiting requests.
 
 Only the loop's own thread may use a mailbox; threads come in through a lane.
 """
@@ -71,7 +71,7 @@ class Mailbox(Generic[M]):
         return messages
 
     async def wait(self, until: Instant | None = None) -> None:
-        """Wait for a message or, where one is given, for an instant; returns at once when a message is there."""
+        """Wait for a message or an instant; returns at once when a message is there."""
         if self._messages:
             return
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from .schedule import InstanceId, Job, Schedule
 from .statistics import Statistics
 
 LONE_DEPTH: Final = 8
-"""Credits of an only instance that runs requests one by one: nobody else could take them, and order is kept."""
+"""Credits of an only instance that runs requests one by one: nobody else could take them."""
 
 
 def schedule_of(config: ModelConfig) -> Schedule:
@@ -40,7 +40,17 @@ def depth_of(config: ModelConfig, instances: int) -> int:
 class ModelVersion:
     """A plain model: requests wait at its router and run on its instances."""
 
-    __slots__ = ("_instances", "_plan", "_router", "admission", "config", "labels", "name", "statistics", "version")
+    __slots__ = (
+        "_instances",
+        "_plan",
+        "_router",
+        "admission",
+        "config",
+        "labels",
+        "name",
+        "statistics",
+        "version",
+    )
 
     def __init__(
         self,
@@ -60,10 +70,14 @@ class ModelVersion:
         self._plan = plan
         self._instances = {instance.id: instance for instance in instances}
         ordered = config.dynamic_batching is not None and config.dynamic_batching.preserve_ordering
-        self._router = Router(schedule_of(config), self._dispatch, statistics, line=Line() if ordered else None)
+        self._router = Router(
+            schedule_of(config), self._dispatch, statistics, line=Line() if ordered else None
+        )
 
     def __repr__(self) -> str:
-        return f"ModelVersion({self.name!r}, {self.version}, {self._router!r}, {list(self._instances.values())})"
+        return (
+            f"ModelVersion({self.name!r}, {self.version}, {self._router!r}, {list(self._instances.values())})"
+        )
 
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and leave it with the router; raises InferError at once when it is refused."""
@@ -102,7 +116,8 @@ class ModelVersion:
 
     def _story(self) -> InferError:
         return InferError(
-            Fault.UNAVAILABLE, f"every instance of model '{self.name}' broke more often than its restart budget allows"
+            Fault.UNAVAILABLE,
+            f"every instance of model '{self.name}' broke more often than its restart budget allows",
         )
 
     def _dispatch(self, instance: InstanceId, jobs: Sequence[Job]) -> None:

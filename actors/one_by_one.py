@@ -46,7 +46,7 @@ class OneByOne:
             self._queue.remove(job)
         return job
 
-    def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterator[Dispatch]:  # noqa: ARG002 - no window here
+    def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterator[Dispatch]:
         """Give each credit the next job."""
         for instance in credits_:
             if not self._queue:

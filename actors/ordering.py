@@ -1,7 +1,7 @@
 """Responses in the order of their requests, also when a later batch ends first.
 
-A model with `preserve_ordering` promises this. Each job takes a place in line when it is dispatched; the responses
-of those behind wait until everyone before them has had the final one.
+A model with `preserve_ordering` promises this. Each job takes a place in line when it is dispatched; the
+responses of those behind wait until everyone before them has had the final one.
 """
 
 from collections import deque

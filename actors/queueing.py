@@ -1,11 +1,11 @@
 """The queue in front of a dynamic batcher: priorities, bounds, and what becomes of those who wait too long.
 
-Order of service: level 1 before level 2 and so on; within a level first come, first served, and after all those the
-jobs that were *delayed*: they waited too long under a policy that serves them last rather than not at all, and no
-clock runs for them any more. A policy that *rejects* gives such jobs back instead.
+Order of service: level 1 before level 2 and so on; within a level first come, first served, and after all
+those the jobs that were *delayed*: they waited too long under a policy that serves them last rather than not
+at all, and no clock runs for them any more. A policy that *rejects* gives such jobs back instead.
 
-A client may ask for a shorter wait than the policy's, where the policy allows it; never for a longer one. So where
-the policy sets no time a client's wish has no effect, as in Triton.
+A client may ask for a shorter wait than the policy's, where the policy allows it; never for a longer one. So
+where the policy sets no time a client's wish has no effect, as in Triton.
 """
 
 import heapq
@@ -60,7 +60,8 @@ class PriorityQueue:
         """Return the queue a configuration describes."""
         levels = range(1, batching.priority_levels + 1) if batching.priority_levels else (NO_LEVELS,)
         policies = {
-            level: batching.priority_queue_policy.get(level, batching.default_queue_policy) for level in levels
+            level: batching.priority_queue_policy.get(level, batching.default_queue_policy)
+            for level in levels
         }
         return cls(batching.default_priority_level if batching.priority_levels else NO_LEVELS, policies)
 
@@ -128,7 +129,9 @@ class PriorityQueue:
     def check(self) -> None:
         """Every job stands once, at its level, and every running deadline is known to the heap."""
         jobs = list(self)
-        assert len(jobs) == self._size == len({id(job) for job in jobs}), "a job stands twice or was miscounted"
+        assert len(jobs) == self._size == len({id(job) for job in jobs}), (
+            "a job stands twice or was miscounted"
+        )
         known = {id(job) for _, _, job in self._deadlines}
         for job in jobs:
             assert not job.answered, "an answered job still waits"

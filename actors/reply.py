@@ -1,7 +1,7 @@
 """The return address of a request: where its responses go, whoever waits there.
 
-A reply never waits and never fails its sender. Responses that come after the final one, or after the caller went
-away, are dropped here, so that a lost caller can do no harm to whoever shares its batch.
+A reply never waits and never fails its sender. Responses that come after the final one, or after the caller
+went away, are dropped here, so that a lost caller can do no harm to whoever shares its batch.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ class Reply(Protocol):
 class OneReply:
     """The address of a caller who wants exactly one response; await it.
 
-    A model may close its request with a response of its own that carries nothing but the final flag, so the one
-    response is handed over when the request ends, not before.
+    A model may close its request with a response of its own that carries nothing but the final flag, so the
+    one response is handed over when the request ends, not before.
     """
 
     __slots__ = ("_count", "_future", "_response")
@@ -60,7 +60,7 @@ class OneReply:
 
 
 class StreamReply:
-    """The address of a caller who takes any number of responses; iterate over it, the final one is the last."""
+    """The address of a caller who takes any number of responses; iterate, the final one is the last."""
 
     __slots__ = ("_ended", "_responses", "_waiter")
 

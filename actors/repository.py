@@ -1,30 +1,29 @@
 """The repository: which models are loaded, and the only one who changes that.
 
-For every model it keeps a record of its versions: the phase of each (the table `VERSION` in `proto/phases.py`), the
-reason for it, and the servable behind it while there is one. Doors read; `load` and `unload` write. A reload builds
-the new versions beside the old ones and swaps them in when all are ready; when one cannot load, the old ones stay.
+For every model it keeps a record of its versions: the phase of each (the table `VERSION` in
+`proto/phases.py`), the reason for it, and the servable behind it while there is one. Doors read; `load` and
+`unload` write. A reload builds the new versions beside the old ones and swaps them in when all are ready;
+when one cannot load, the old ones stay.
 
-The repository is also the parent of everything that serves: each version's tasks live in its task group, and its end
-waits for theirs.
+The repository is also the parent of everything that serves: each version's tasks live in its task group, and
+its end waits for theirs.
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import structlog
 
 from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, ModelDirectory, list_repositories
-from ..proto.config import ConfigError
+from ..proto.config import ConfigError, Draft, check_ensemble_wiring
 from ..proto.config.model_config import version_policy
-from ..proto.config.ensembles import check_ensemble_wiring
 from ..proto.errors import Fault, InferError, internal, invalid
 from ..proto.message import LATEST
 from ..proto.phases import VERSION, VersionEvent, VersionPhase, advance
-from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
 from .loading import Loader, LoadOptions
 from .servable import Servable
 
@@ -101,7 +100,7 @@ class Repository:
         self.live = False
         self.stopping = False
 
-    async def __aenter__(self) -> "Repository":
+    async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
         return self
 
@@ -110,7 +109,8 @@ class Repository:
         self.stop()
         await self._scope.__aexit__(None, None, None)
 
-    # --- what doors read ---------------------------------------------------------------------------------------
+    # --- what doors read
+    # ---------------------------------------------------------------------------------------
 
     def find(self, name: str, version: int = LATEST) -> Servable:
         """Return a version that serves; raises InferError in Triton's words where there is none."""
@@ -119,13 +119,17 @@ class Repository:
             raise InferError(Fault.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
         if version == LATEST:
             if not record.serving:
-                raise InferError(Fault.NOT_FOUND, f"Request for unknown model: '{name}' has no available versions")
+                raise InferError(
+                    Fault.NOT_FOUND, f"Request for unknown model: '{name}' has no available versions"
+                )
             return record.serving[next(reversed(record.serving))]
         servable = record.serving.get(version)
         if servable is not None:
             return servable
         if version not in record.versions:
-            raise InferError(Fault.NOT_FOUND, f"Request for unknown model: '{name}' version {version} is not found")
+            raise InferError(
+                Fault.NOT_FOUND, f"Request for unknown model: '{name}' version {version} is not found"
+            )
         raise InferError(
             Fault.UNAVAILABLE, f"Request for unknown model: '{name}' version {version} is not at ready state"
         )
@@ -144,7 +148,9 @@ class Repository:
         """Return what stands in the repositories and what became of it, by name and version."""
         self._listing = list_repositories(self._paths)
         entries = [entry for name in sorted(self._listing.found) for entry in self._entries(name)]
-        return [entry for entry in entries if entry.state == VersionPhase.READY.value] if ready_only else entries
+        return (
+            [entry for entry in entries if entry.state == VersionPhase.READY.value] if ready_only else entries
+        )
 
     @property
     def ready(self) -> bool:
@@ -153,10 +159,11 @@ class Repository:
             return False
         return not self._strict_readiness or all(map(_is_settled, self._records.values()))
 
-    # --- what changes it ---------------------------------------------------------------------------------------
+    # --- what changes it
+    # ---------------------------------------------------------------------------------------
 
     async def load_at_start(self, names: Iterable[str] | None) -> list[str]:
-        """Load the models named, or all there are; return the names of those that failed, the reasons logged."""
+        """Load the models named, or all there are; return the names of those that failed."""
         self._listing = list_repositories(self._paths)
         for name in self._listing.ambiguous:
             self._records[name] = ModelRecord(failure="model appears in two or more repositories")
@@ -189,7 +196,8 @@ class Repository:
         for servable in list(self.served()):
             servable.drain()
 
-    # --- how ---------------------------------------------------------------------------------------------------
+    # --- how
+    # ---------------------------------------------------------------------------------------------------
 
     async def _ensure(self, name: str) -> None:
         """Have a model loaded unless it is, or is about to be."""
@@ -208,21 +216,23 @@ class Repository:
             raise internal(f"failed to load '{name}', failed to poll from model repository")
         record = self._records.setdefault(name, ModelRecord())
         try:
-            message = await asyncio.to_thread(self._loader.read, directory)
-            circle = await asyncio.to_thread(self._circle, (name,), message)
+            draft = await asyncio.to_thread(self._loader.read, directory)
+            circle = await asyncio.to_thread(self._circle, (name,), draft)
         except InferError as error:
             self._note_failure(name, record, error)
             raise internal(f"failed to load '{name}', failed to poll from model repository") from error
         if circle:
-            raise self._refused(name, invalid(f"circular dependency between ensembles: {' -> '.join(circle)}"))
+            raise self._refused(
+                name, invalid(f"circular dependency between ensembles: {' -> '.join(circle)}")
+            )
         async with record.lock:
             record.failure = ""
-            await self._load_steps(name, message)
-            await self._load_versions(directory, message, record)
+            await self._load_steps(name, draft)
+            await self._load_versions(directory, draft, record)
 
-    def _circle(self, path: tuple[str, ...], message: ConfigMessage) -> tuple[str, ...]:
+    def _circle(self, path: tuple[str, ...], draft: Draft) -> tuple[str, ...]:
         """Return how an ensemble leads back to itself, or nothing; blocks, since it reads configurations."""
-        for step in message.ensemble_scheduling.step:
+        for step in draft.message.ensemble_scheduling.step:
             following = (*path, step.model_name)
             if step.model_name in path:
                 return following
@@ -233,12 +243,14 @@ class Repository:
                     return circle
         return ()
 
-    async def _load_steps(self, name: str, message: ConfigMessage) -> None:
+    async def _load_steps(self, name: str, draft: Draft) -> None:
         """Load the models of an ensemble that are not loaded yet."""
-        steps = dict.fromkeys(step.model_name for step in message.ensemble_scheduling.step)
+        steps = dict.fromkeys(step.model_name for step in draft.message.ensemble_scheduling.step)
         missing = [step for step in steps if step not in self._listing.found]
         if missing:
-            text = f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
+            text = (
+                f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
+            )
             raise self._refused(name, invalid(text))
         for step in steps:
             try:
@@ -246,10 +258,10 @@ class Repository:
             except InferError as error:
                 raise self._refused(name, invalid(_dependency_failed(name, step, error))) from error
 
-    async def _load_versions(self, directory: ModelDirectory, message: ConfigMessage, record: ModelRecord) -> None:
-        """Load every version that the policy selects; all of them serve afterwards, or none of the new ones."""
+    async def _load_versions(self, directory: ModelDirectory, draft: Draft, record: ModelRecord) -> None:
+        """Load every version that the policy selects; all of them serve then, or none of the new ones."""
         name = directory.name
-        selected = version_policy(message.version_policy).select(directory.versions())
+        selected = version_policy(draft.message.version_policy).select(directory.versions())
         if not selected:
             text = f"at least one version must be available under the version policy of model '{name}'"
             raise self._refused(name, invalid(text))
@@ -258,10 +270,12 @@ class Repository:
             if entry.phase is not VersionPhase.READY:
                 entry.step(VersionEvent.LOAD)
         loads = await asyncio.gather(
-            *(self._load_version(directory, message, version) for version in selected), return_exceptions=True
+            *(self._load_version(directory, draft, version) for version in selected), return_exceptions=True
         )
         outcomes = dict(zip(selected, loads, strict=True))
-        failures = {version: outcome for version, outcome in outcomes.items() if isinstance(outcome, BaseException)}
+        failures = {
+            version: outcome for version, outcome in outcomes.items() if isinstance(outcome, BaseException)
+        }
         if failures:
             await self._give_up(record, outcomes)
             raise _load_error(name, failures)
@@ -271,12 +285,14 @@ class Repository:
         for version in set(record.serving) - set(selected):
             self._retire(record, version)
 
-    async def _load_version(self, directory: ModelDirectory, message: ConfigMessage, version: int) -> Servable:
+    async def _load_version(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
         async with self._loading:
-            servable = await self._loader.load(directory, message, version)
+            servable = await self._loader.load(directory, draft, version)
         if servable.config.ensemble is not None:
-            steps = {step.model_name: self.find(step.model_name, LATEST).config for step in servable.config.ensemble.steps}
-            check_ensemble_wiring(servable.config, steps)
+            names = {step.model_name for step in servable.config.ensemble.steps}
+            draft.refuse(
+                check_ensemble_wiring(servable.config, {name: self.find(name).config for name in names})
+            )
         return servable
 
     def _put_in_service(self, record: ModelRecord, version: int, servable: Servable) -> None:
@@ -298,7 +314,9 @@ class Repository:
         except* InferError as group:
             story = "; ".join(error.titled for error in group.exceptions if isinstance(error, InferError))
         except* Exception as group:
-            log.exception("model version ended by an error of the server", model=servable.name, version=version)
+            log.exception(
+                "model version ended by an error of the server", model=servable.name, version=version
+            )
             story = f"Internal: {group.exceptions[0]!r}"
         entry = record.versions[version]
         if entry.servable is not servable:
@@ -380,6 +398,7 @@ def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
 
 def _load_error(name: str, failures: dict[int, BaseException]) -> InferError:
     reasons = "".join(
-        f"version {version} is at UNAVAILABLE state: {_titled(error)};\n" for version, error in failures.items()
+        f"version {version} is at UNAVAILABLE state: {_titled(error)};\n"
+        for version, error in failures.items()
     )
     return invalid(f"load failed for model '{name}': {reasons}")

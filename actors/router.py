@@ -1,8 +1,8 @@
 """The router: the actor before every model, where requests wait and batches are cut.
 
-It is a thin shell. What waits, who runs together and when is decided by its `Schedule`; the router tells the schedule
-what happened and does what it orders. Waiting happens here and nowhere else, so order, deadlines and cancellation
-are true here and nowhere else.
+It is a thin shell. What waits, who runs together and when is decided by its `Schedule`; the router tells the
+schedule what happened and does what it orders. Waiting happens here and nowhere else, so order, deadlines and
+cancellation are true here and nowhere else.
 """
 
 from collections import deque
@@ -68,7 +68,16 @@ Run = Callable[[InstanceId, Sequence[Job]], None]
 class Router:
     """The queue of one model version and the credits of its instances."""
 
-    __slots__ = ("_clock", "_credits", "_dispatch", "_line", "_mailbox", "_running", "_statistics", "schedule")
+    __slots__ = (
+        "_clock",
+        "_credits",
+        "_dispatch",
+        "_line",
+        "_mailbox",
+        "_running",
+        "_statistics",
+        "schedule",
+    )
 
     def __init__(
         self,
@@ -195,8 +204,8 @@ def stopped(request: Request) -> InferError:
     """Return the error of a request that came after its model began to stop."""
     return InferError(
         Fault.UNAVAILABLE,
-        f"{request_prefix(request.id)}Server is stopping, scheduler for model has stopped accepting new inference "
-        "requests",
+        f"{request_prefix(request.id)}Server is stopping, scheduler for model has stopped accepting new "
+        "inference requests",
     )
 
 

@@ -1,11 +1,12 @@
 """A run: one batch on its way through a lane, from dispatch to its last response.
 
-`execute` and `emit` are the half that happens on the lane; `settle` and `deliver` are the half on the loop. What the
-engine emits is held until the batch has returned, and then goes out at once: one wake for all rows, and whoever has
-an answer finds it in the statistics already. A model that streams has its responses passed on as they come.
+`execute` and `emit` are the half that happens on the lane; `settle` and `deliver` are the half on the loop.
+What the engine emits is held until the batch has returned, and then goes out at once: one wake for all rows,
+and whoever has an answer finds it in the statistics already. A model that streams has its responses passed on
+as they come.
 
-Between the halves stands a deque: the lane appends first and looks at `returned` afterwards, the loop sets nothing
-and reads all, so a response from a thread of the model's own is never left lying.
+Between the halves stands a deque: the lane appends first and looks at `returned` afterwards, the loop sets
+nothing and reads all, so a response from a thread of the model's own is never left lying.
 """
 
 from collections import deque

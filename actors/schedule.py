@@ -1,12 +1,12 @@
 """What a schedule is: events and a time go in, orders come out.
 
-A schedule decides which waiting requests run together, when, and on which instance. It is pure: it owns no task,
-no timer and no clock, so it can be tested in virtual time, one event after another. The router round it does what
-the orders say.
+A schedule decides which waiting requests run together, when, and on which instance. It is pure: it owns no
+task, no timer and no clock, so it can be tested in virtual time, one event after another. The router round it
+does what the orders say.
 
-Readiness is credit. The router hands a schedule its credits, each the id of an instance that can take one more
-batch, the longest idle first; each `Dispatch` spends one. Without credit nothing is dispatched, so batches are cut
-as late as can be and windows, priorities and cancellations stay true until the last moment.
+Readiness is credit. The router hands a schedule its credits, each the id of an instance that can take one
+more batch, the longest idle first; each `Dispatch` spends one. Without credit nothing is dispatched, so
+batches are cut as late as can be and windows, priorities and cancellations stay true until the last moment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ InstanceId = int
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way through a model: what was asked, whom to answer, and when things happened to it."""
+    """A request on its way through a model: what was asked, whom to answer, and what happened."""
 
     request: Request
     reply: Reply
@@ -75,7 +75,7 @@ class Schedule(Protocol):
         """Take a job into the queue; raises InferError(UNAVAILABLE) when there is no room for it."""
 
     def withdraw(self, request: Request) -> Job | None:
-        """Give back the waiting job of a request nobody waits for any more; None when it does not wait here."""
+        """Give back the waiting job of a request, if it waits here."""
 
     def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterable[Order]:
         """Decide what happens now; spends at most the credits given, in their order."""

@@ -47,7 +47,10 @@ class BatchStatistics:
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """Return the members of the wire."""
-        return {name: getattr(self, name).as_dict() for name in ("compute_input", "compute_infer", "compute_output")}
+        return {
+            name: getattr(self, name).as_dict()
+            for name in ("compute_input", "compute_infer", "compute_output")
+        }
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """How often a broken instance may come back, and how long it waits before it does.
 
-The wait doubles with each restart that follows another, from a tenth of a second on, so that a model that breaks at
-once does not keep a core busy. An instance that broke `restarts` times within the window has spent its budget and
-stays away.
+The wait doubles with each restart that follows another, from a tenth of a second on, so that a model that
+breaks at once does not keep a core busy. An instance that broke `restarts` times within the window has spent
+its budget and stays away.
 """
 
 from collections import deque

@@ -5,8 +5,8 @@ weights. A plan seats an `Engine` for each instance; an engine is what one insta
 context. All of it runs on lanes, never on the event loop: every call may block, and calls to one engine never
 overlap.
 
-Errors: an `InferError` raised from `execute` refuses the batch, and the engine lives on. Any other exception says
-that the engine is broken: its batch fails and the instance gets a new engine.
+Errors: an `InferError` raised from `execute` refuses the batch, and the engine lives on. Any other exception
+says that the engine is broken: its batch fails and the instance gets a new engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ class Seat:
 class Batch:
     """Requests that execute together, side by side.
 
-    The two marks are the engine's to set, in nanoseconds of `time.monotonic_ns`, where it can tell the phases of
-    its work apart; an engine that cannot leaves them 0 and all its time counts as inference.
+    The two marks are the engine's to set, in nanoseconds of `time.monotonic_ns`, where it can tell the phases
+    of its work apart; an engine that cannot leaves them 0 and all its time counts as inference.
     """
 
     requests: Sequence[Request]

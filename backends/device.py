@@ -1,7 +1,7 @@
 """Where a model instance runs: a device, and the stream of work on it.
 
-The host is a device like any other, with a stream on which nothing is ever pending. So there is one code path for
-all instances; a GPU brings a stream of its own that `synchronize` really waits for.
+The host is a device like any other, with a stream on which nothing is ever pending. So there is one code path
+for all instances; a GPU brings a stream of its own that `synchronize` really waits for.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Model repositories on disk: which models there are, which versions, and what their small files say.
 
-A name from the network never becomes a path here. Models are found by listing the repositories, so a name either is
-in the list or is unknown. What a configuration names (label files) is opened beneath its model's directory only; a
-link may not lead out of it.
+A name from the network never becomes a path here. Models are found by listing the repositories, so a name
+either is in the list or is unknown. What a configuration names (label files) is opened beneath its model's
+directory only; a link may not lead out of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,19 +31,23 @@ class ModelDirectory:
         return self.path.name
 
     def versions(self) -> tuple[int, ...]:
-        """Return the versions that have a directory, ascending; names that are no plain numbers are not versions."""
+        """Return the versions that have a directory, ascending; only plain numbers are versions."""
         return tuple(sorted(int(each.name) for each in self.path.iterdir() if _is_version(each)))
 
     def config_file(self, preferred: str = "") -> Path | None:
-        """Return the configuration to read, `configs/<preferred>.pbtxt` before `config.pbtxt`; None without one."""
+        """Return the configuration to read: `configs/<preferred>.pbtxt`, `config.pbtxt`, or None."""
         candidates = [self.path / CONFIG_NAME]
         if preferred:
             candidates.insert(0, self.path / "configs" / f"{preferred}.pbtxt")
         return next((file for file in candidates if file.is_file()), None)
 
     def first_version_files(self) -> VersionFiles | None:
-        """Return what lies in the first version directory, in the order of text; None where there is no version."""
-        first = min((each for each in self.path.iterdir() if _is_version(each)), key=lambda each: each.name, default=None)
+        """Return what lies in the first version directory, by name; None where there is no version."""
+        first = min(
+            (each for each in self.path.iterdir() if _is_version(each)),
+            key=lambda each: each.name,
+            default=None,
+        )
         if first is None:
             return None
         present = list(first.iterdir())
@@ -53,7 +57,7 @@ class ModelDirectory:
         )
 
     def labels(self, config: ModelConfig) -> Mapping[str, tuple[str, ...]]:
-        """Return the lines of every output's label file; raises InferError where one is missing or lies outside."""
+        """Return the lines of every output's label file; raises InferError where one cannot be used."""
         return {
             output.name: self._label_lines(output.name, output.label_filename)
             for output in config.outputs
@@ -65,14 +69,19 @@ class ModelDirectory:
         if not path.is_relative_to(self.path.resolve()):
             raise InferError(
                 Fault.UNSUPPORTED,
-                f"label file path '{filename}' for output '{output}' in model '{self.name}' is outside model directory",
+                f"label file path '{filename}' for output '{output}' in model '{self.name}' "
+                "is outside model directory",
             )
         try:
             if path.stat().st_size > MAX_LABEL_BYTES:
-                raise invalid(f"label file '{filename}' of model '{self.name}' has more than {MAX_LABEL_BYTES} bytes")
+                raise invalid(
+                    f"label file '{filename}' of model '{self.name}' has more than {MAX_LABEL_BYTES} bytes"
+                )
             return tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
         except OSError as error:
-            raise invalid(f"unable to read label file '{filename}' of model '{self.name}': {error.strerror}") from None
+            raise invalid(
+                f"unable to read label file '{filename}' of model '{self.name}': {error.strerror}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The datatypes of KServe and Triton: their names on the wire and in configurations, their sizes, their numpy form.
+"""The datatypes of KServe and Triton: names on wires and in configurations, sizes, numpy form.
 
-BF16 has no numpy type of its own. On the host it travels as `uint16`: the upper half of a float32, bit for bit.
-BYTES elements are Python `bytes` in an object array; how they are spelt in one buffer is told in `byte_strings`.
+BF16 has no numpy type of its own. On the host it travels as `uint16`: the upper half of a float32, bit for
+bit. BYTES elements are Python `bytes` in an object array; how they are spelt in one buffer is told in
+`byte_strings`.
 """
 
 from enum import Enum
@@ -13,7 +14,8 @@ import numpy as np
 class Datatype(Enum):
     """One KServe datatype.
 
-    The value is the number of the datatype in Triton's configuration schema (`DataType` in `model_config.proto`).
+    The value is the number of the datatype in Triton's configuration schema (`DataType` in
+    `model_config.proto`).
     """
 
     INVALID = 0
@@ -32,7 +34,8 @@ class Datatype(Enum):
     BYTES = 13
     BF16 = 14
 
-    # Members are compared by identity and used as dictionary keys on the hot path; Enum's own hash is Python code.
+    # Members are compared by identity and used as dictionary keys on the hot path; Enum's own hash is Python
+    # code.
     __hash__ = object.__hash__
 
     wire_name: str
@@ -87,7 +90,7 @@ def datatype_of_wire(name: str) -> Datatype:
 
 
 def datatype_of_config(name: str) -> Datatype:
-    """Return the datatype of a configuration name such as `TYPE_FP32`, `Datatype.INVALID` for an unknown one."""
+    """Return the datatype of a configuration name such as `TYPE_FP32`, `INVALID` for an unknown one."""
     return _BY_CONFIG_NAME.get(name, Datatype.INVALID)
 
 

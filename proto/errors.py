@@ -1,15 +1,15 @@
 """The few errors of the house, told apart by whose fault they are.
 
-Every failure a client can see is an `InferError` with one of Triton's eight faults. Errors of foreign libraries
-are mapped to one where they enter the house; how a fault looks on a wire (an HTTP status, a gRPC status code)
-is the matter of the codec of that wire.
+Every failure a client can see is an `InferError` with one of Triton's eight faults. Errors of foreign
+libraries are mapped to one where they enter the house; how a fault looks on a wire (an HTTP status, a gRPC
+status code) is the matter of the codec of that wire.
 """
 
 from enum import Enum
 
 
 class Fault(Enum):
-    """Triton's eight error classes; the value is the title Triton prints before the message in logs and reasons."""
+    """Triton's eight error classes; the value is the title it prints before messages in logs and reasons."""
 
     UNKNOWN = "Unknown"
     INTERNAL = "Internal"

@@ -1,7 +1,8 @@
 """What is asked and what is answered, free of any wire: `Request` and `Response`.
 
-Both are made once and then only read, with two exceptions: admission (see `admission`) writes into a request what
-it found out, its batch size and the shapes the model will see; and whoever asked may set its `cancelled` flag.
+Both are made once and then only read, with two exceptions: admission (see `admission`) writes into a request
+what it found out, its batch size and the shapes the model will see; and whoever asked may set its `cancelled`
+flag.
 """
 
 from collections.abc import Mapping

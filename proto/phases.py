@@ -1,7 +1,7 @@
 """The life cycles of the house, as tables: (state, event) → state.
 
-What is not in a table cannot happen; code that tries raises with its story. The diagrams in `docs/lifecycles.md` are
-drawn from these tables, and a test compares the two.
+What is not in a table cannot happen; code that tries raises with its story. The diagrams in
+`docs/lifecycles.md` are drawn from these tables, and a test compares the two.
 """
 
 from collections.abc import Mapping
@@ -97,5 +97,7 @@ def advance(table: Mapping[tuple[State, Event], State], state: State, event: Eve
 
 def diagram(table: Mapping[tuple[State, Event], State]) -> str:
     """Return a life cycle as a Mermaid state diagram."""
-    lines = [f"    {state.name} --> {following.name}: {event.value}" for (state, event), following in table.items()]
+    lines = [
+        f"    {state.name} --> {following.name}: {event.value}" for (state, event), following in table.items()
+    ]
     return "\n".join(["stateDiagram-v2", *lines])

@@ -1,13 +1,13 @@
 """A tensor on its way through the house: a datatype, a shape, and a view on elements that somebody owns.
 
-A tensor has two faces and makes each at most once: the *raw* one, the bytes as a wire spells them, and the *numpy*
-one. What came from a socket never becomes an array unless a model asks for it, and what a model produced never
-becomes bytes unless a socket asks for it; between the two nothing is copied. BYTES is the exception: its faces
-differ in form, so changing over costs one pass over the elements.
+A tensor has two faces and makes each at most once: the *raw* one, the bytes as a wire spells them, and the
+*numpy* one. What came from a socket never becomes an array unless a model asks for it, and what a model
+produced never becomes bytes unless a socket asks for it; between the two nothing is copied. BYTES is the
+exception: its faces differ in form, so changing over costs one pass over the elements.
 """
 
 import math
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ MAX_RANK: Final = 32
 """Dimensions a tensor may have; numpy itself ends at 64."""
 MAX_ELEMENTS: Final = 2**63 - 1
 """Elements, and bytes, a tensor may have: Triton counts both in signed 64-bit integers."""
+
+SMALL: Final = 4096
+"""Bytes up to which a copy costs less than the making of a view."""
 
 Raw = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
@@ -85,9 +88,9 @@ class Tensor:
             return b""
         if self.datatype is Datatype.BYTES:
             return encode_byte_strings(array)
-        contiguous = np.ascontiguousarray(array)
-        # memoryview cannot cast an array without elements, nor one without dimensions.
-        return memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
+        if array.nbytes <= SMALL:
+            return array.tobytes()
+        return cast(memoryview, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def _read(self) -> Array:
         raw = self._raw if self._raw is not None else b""

@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from ..errors import Fault, InferError
 
 _LAST_SEGMENT: Final = re.compile(r'(?:^|\.)[^.\[\]"]+$|\[(?:\d+|"(?:[^"\\]|\\.)*")\]$')
+
+MAX_QUOTING_MESSAGE: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,12 @@ class Complaint:
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         return f"{where}: {self.message}" if where else self.message
+
+    def shortened(self) -> Self:
+        """Return the complaint with no more of its message than a reader can use: it may quote a text."""
+        if len(self.message) <= MAX_QUOTING_MESSAGE:
+            return self
+        return replace(self, message=f"{self.message[:MAX_QUOTING_MESSAGE]}…")
 
 
 class ConfigError(InferError):

@@ -107,12 +107,12 @@ VersionPolicy = Latest | AllVersions | Specific
 def version_policy(message: pb.ModelVersionPolicy) -> VersionPolicy:
     """Read a version policy."""
     match message.WhichOneof("policy_choice"):
-        case "all":
-            return AllVersions()
+        case "latest":
+            return Latest(message.latest.num_versions)
         case "specific":
             return Specific(tuple(message.specific.versions))
         case _:
-            return Latest(message.latest.num_versions)
+            return AllVersions()
 
 
 class TimeoutAction(Enum):

@@ -1,0 +1,162 @@
+"""How an ensemble fits the models that it is made of, which can be judged once they are loaded.
+
+A tensor of the ensemble has a type and a shape from whoever names it first: the ensemble's own inputs and
+outputs, then step after step. Everyone else who reads or writes it must agree. Shapes agree where dimensions
+are equal or of any size, either as configured or with the batch dimension before those of models that batch.
+
+A decoupled step answers any number of times. What comes out of it, and out of the steps behind it, may not be
+joined with what comes out of another decoupled step: nobody could tell which answers belong together.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..datatypes import Datatype
+from .complaint import Complaint, ConfigError, entry
+from .model_config import EnsembleStep, InputSpec, ModelConfig, OutputSpec
+from .rules.ensemble import STEP_PATH
+from .rules.shapes import ANY, spell
+
+
+def check_ensemble_wiring(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> None:
+    """Raise ConfigError with all that does not fit between an ensemble and its models, given by name."""
+    complaints = [*_check_steps(ensemble, models), *_check_decoupled(ensemble, models)]
+    if complaints:
+        raise ConfigError(complaints)
+
+
+def ensemble_is_decoupled(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> bool:
+    """Tell whether an ensemble may answer any number of times, as it may if one of its models may."""
+    return any(models[step.model_name].decoupled for step in _steps(ensemble))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """What one model says of an ensemble tensor."""
+
+    model: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+    full_dims: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: ModelConfig, tensor: InputSpec | OutputSpec, *, reshaped: bool = False) -> "_Tensor":
+        """Return what a model says; of an ensemble, the reshaped shapes count."""
+        dims = tensor.reshape if reshaped and tensor.reshape is not None else tensor.dims
+        full_dims = (ANY, *dims) if model.max_batch_size > 0 else dims
+        return cls(model.name, tensor.datatype, dims, full_dims)
+
+    def disagreement(self, other: "_Tensor") -> str:
+        """Return in what the two differ, empty if they agree."""
+        if self.datatype is not other.datatype:
+            return (
+                f"inconsistent data type: {self.datatype.config_name} is inferred from model {self.model} "
+                f"while {other.datatype.config_name} is inferred from model {other.model}"
+            )
+        if not (_match(self.dims, other.dims) or _match(self.full_dims, other.full_dims)):
+            return (
+                f"inconsistent shape: {spell(self.full_dims)} is inferred from model {self.model} "
+                f"while {spell(other.full_dims)} is inferred from model {other.model}"
+            )
+        return ""
+
+
+def _match(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    return len(left) == len(right) and all(
+        here == there or ANY in (here, there) for here, there in zip(left, right, strict=True)
+    )
+
+
+def _steps(ensemble: ModelConfig) -> tuple[EnsembleStep, ...]:
+    return ensemble.ensemble.steps if ensemble.ensemble is not None else ()
+
+
+def _check_steps(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> Iterator[Complaint]:
+    tensors = {each.name: _Tensor.of(ensemble, each, reshaped=True) for each in ensemble.outputs}
+    tensors |= {each.name: _Tensor.of(ensemble, each, reshaped=True) for each in ensemble.inputs}
+    for index, step in enumerate(_steps(ensemble)):
+        model = models[step.model_name]
+        path = STEP_PATH + entry(index)
+        if 0 < model.max_batch_size < ensemble.max_batch_size:
+            message = (
+                f"ensemble {ensemble.name} allows maximum batch size {ensemble.max_batch_size}, but it "
+                f"contains model {model.name} which only allows maximum batch size to be "
+                f"{model.max_batch_size}"
+            )
+            yield Complaint(message, path)
+        yield from _check_inputs(ensemble, step, model, path, tensors)
+        yield from _check_outputs(ensemble, step, model, path, tensors)
+
+
+def _check_inputs(
+    ensemble: ModelConfig, step: EnsembleStep, model: ModelConfig, path: str, tensors: dict[str, _Tensor]
+) -> Iterator[Complaint]:
+    prefix = f"in ensemble {ensemble.name}, "
+    names = {each.name for each in model.inputs}
+    for name in sorted(step.input_map.keys() - names):
+        message = (
+            f"{prefix}ensemble tensor {step.input_map[name]} is mapping to non-existing input {name} "
+            f"in model {model.name}"
+        )
+        yield Complaint(message, f"{path}.input_map{entry(name)}")
+    for each in model.inputs:
+        tensor = step.input_map.get(each.name)
+        if tensor is not None:
+            said = _Tensor.of(model, each)
+            disagreement = tensors.setdefault(tensor, said).disagreement(said)
+            if disagreement:
+                message = f"{prefix}ensemble tensor {tensor}: {disagreement}"
+                yield Complaint(message, f"{path}.input_map{entry(each.name)}")
+        elif not each.optional:
+            message = f"{prefix}input {each.name} in model {model.name} is not mapped to any ensemble tensors"
+            yield Complaint(message, path)
+
+
+def _check_outputs(
+    ensemble: ModelConfig, step: EnsembleStep, model: ModelConfig, path: str, tensors: dict[str, _Tensor]
+) -> Iterator[Complaint]:
+    prefix = f"in ensemble {ensemble.name}, "
+    outputs = {each.name: each for each in model.outputs}
+    for name in sorted(step.output_map):
+        tensor, where = step.output_map[name], f"{path}.output_map{entry(name)}"
+        if name not in outputs:
+            message = (
+                f"{prefix}ensemble tensor {tensor} is mapped from non-existing output {name} "
+                f"in model {model.name}"
+            )
+            yield Complaint(message, where)
+            continue
+        said = _Tensor.of(model, outputs[name])
+        disagreement = tensors.setdefault(tensor, said).disagreement(said)
+        if disagreement:
+            yield Complaint(f"{prefix}ensemble tensor {tensor}: {disagreement}", where)
+
+
+def _check_decoupled(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> Iterator[Complaint]:
+    """Check that no step joins what comes out of different decoupled steps."""
+    origin = {each.name: 0 for each in ensemble.inputs}
+    """Which decoupled step a tensor comes out of, counted from 1; 0 for none."""
+    waiting = dict(enumerate(_steps(ensemble)))
+    progress = True
+    while progress:
+        progress = False
+        for index, step in list(waiting.items()):
+            if not origin.keys() >= set(step.input_map.values()):
+                continue
+            progress = True
+            del waiting[index]
+            origins = {origin[tensor] for tensor in step.input_map.values()}
+            if len(origins) > 1:
+                yield _joined(ensemble, step.model_name, STEP_PATH + entry(index))
+            own = index + 1 if models[step.model_name].decoupled else max(origins, default=0)
+            origin.update(dict.fromkeys(step.output_map.values(), own))
+    if len({origin[each.name] for each in ensemble.outputs if each.name in origin}) > 1:
+        yield _joined(ensemble, ensemble.name, "output")
+
+
+def _joined(ensemble: ModelConfig, model: str, path: str) -> Complaint:
+    message = (
+        f"in ensemble {ensemble.name}, step of model '{model}' receives inputs originated from different "
+        f"decoupled models"
+    )
+    return Complaint(message, path)

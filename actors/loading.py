@@ -16,7 +16,7 @@ from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.device import HOST, Device, HostStream
 from ..backends.model_directory import CONFIG_NAME, ModelDirectory
-from ..proto.config import ENSEMBLE, Draft, InstanceKind, ModelConfig, read_nothing, read_text
+from ..proto.config import ENSEMBLE, Draft, InstanceKind, ModelConfig, completed, read_config, validated
 from ..proto.errors import Fault, InferError, invalid
 from .conductor import EnsembleVersion, Find
 from .instance import Instance
@@ -97,13 +97,13 @@ class Loader:
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""
         if draft.message.platform == ENSEMBLE:
-            config = draft.finished()
+            config = validated(draft)
             return Prepared(config, directory.labels(config), None)
         files = ModelFiles(directory.path, version)
         backend = self._catalog.find(draft.message.backend)
         if self._options.auto_complete:
-            draft = draft.completed(backend.complete(draft.message, files))
-        config = draft.finished()
+            draft = completed(draft, backend.complete(draft.message, files))
+        config = validated(draft)
         _refuse_what_is_not_there(config)
         return Prepared(config, directory.labels(config), _plan(backend, config, files))
 

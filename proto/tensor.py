@@ -7,7 +7,7 @@ exception: its faces differ in form, so changing over costs one pass over the el
 """
 
 import math
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ class Tensor:
             return encode_byte_strings(array)
         if array.nbytes <= SMALL:
             return array.tobytes()
-        return cast(memoryview, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
     def _read(self) -> Array:
         raw = self._raw if self._raw is not None else b""

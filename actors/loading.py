@@ -65,14 +65,13 @@ class Loader:
         """Return the configuration of a model as far as the disk tells it; blocks. Raises InferError."""
         file = directory.config_file(self._options.config_name)
         files = directory.first_version_files()
-        if file is not None:
-            return read_text(file.read_bytes(), str(file), directory.name, files)
-        if not self._options.auto_complete:
+        if file is None and not self._options.auto_complete:
             raise InferError(
                 Fault.NOT_FOUND,
                 f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled",
             )
-        return read_nothing(str(directory.path / CONFIG_NAME), directory.name, files)
+        text = file.read_bytes() if file is not None else b""
+        return read_config(text, str(file or directory.path / CONFIG_NAME), directory.name, files)
 
     async def load(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
         """Return one version, ready to serve; raises InferError with the reason where it cannot be."""

@@ -290,9 +290,7 @@ class Repository:
             servable = await self._loader.load(directory, draft, version)
         if servable.config.ensemble is not None:
             names = {step.model_name for step in servable.config.ensemble.steps}
-            draft.refuse(
-                check_ensemble_wiring(servable.config, {name: self.find(name).config for name in names})
-            )
+            check_ensemble_wiring(servable.config, {name: self.find(name).config for name in names})
         return servable
 
     def _put_in_service(self, record: ModelRecord, version: int, servable: Servable) -> None:

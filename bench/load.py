@@ -2,7 +2,9 @@
 
 perf_analyzer measures in windows until three of them agree. Where client and server share a machine they
 seldom do, and a bench that waits for luck takes as long as luck likes; so it is told to accept its first
-three windows, and how steady the figures are is judged from the repeated rounds instead.
+three windows, and how steady the figures are is judged from the repeated rounds instead. By default it keeps
+one thread for each request in flight; beyond a few threads to a core these keep its measuring thread from the
+locks it needs, for seconds at a time, so larger loads use its asynchronous form.
 
 Throughput and latency are the client's, over those windows. CPU per request is the server's over the whole
 load, warm-up included, divided by the requests that the server's own statistics count in the same time. What
@@ -23,6 +25,8 @@ from servers import Launch, Server, ServerError
 MODEL = "identity"
 WINDOWS = 3
 WINDOW_STRETCH = 4 / 3  # perf_analyzer's windows last a third longer than --measurement-interval says
+MOST_THREADS = 16  # requests in flight above which perf_analyzer works asynchronously
+ASYNCHRONOUS = "--async --max-threads 4"
 ANY_SPREAD = 999  # per cent: every three windows count as stable
 GIVE_UP_AFTER = 60.0  # seconds beyond the measured ones
 PLAUSIBLE_SURPLUS = 3.0  # times the measured requests that a server may claim to have answered
@@ -103,7 +107,8 @@ def run_perf_analyzer(
         flags = (
             f"-m {MODEL} -i {load.protocol} -u {server.http if load.protocol == 'http' else server.grpc} "
             f"--concurrency-range {load.concurrency} -p {round(seconds * 1000 / WINDOWS / WINDOW_STRETCH)} "
-            f"-r {WINDOWS} -s {ANY_SPREAD} -f {table}"
+            f"-r {WINDOWS} -s {ANY_SPREAD} -f {table} "
+            f"{'--sync' if load.concurrency <= MOST_THREADS else ASYNCHRONOUS}"
         ).split()
         try:
             answer = subprocess.run(

@@ -10,7 +10,7 @@ its end waits for theirs.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -97,6 +97,7 @@ class Repository:
         self._listing = Listing({}, frozenset())
         self._in_flight: dict[str, asyncio.Future[None]] = {}
         self._scope = asyncio.TaskGroup()
+        self._serving: set[asyncio.Task[None]] = set()
         self.live = False
         self.stopping = False
 
@@ -106,7 +107,7 @@ class Repository:
 
     async def __aexit__(self, *exception: object) -> None:
         """Drain every model and wait for all of them."""
-        self.stop()
+        await self.close()
         await self._scope.__aexit__(None, None, None)
 
     # --- what doors read
@@ -190,11 +191,12 @@ class Repository:
             for version in list(record.serving):
                 self._retire(record, version)
 
-    def stop(self) -> None:
-        """Refuse what comes from now on and begin to drain every model."""
+    async def close(self) -> None:
+        """Refuse what comes from now on, drain every model, and wait until all have ended."""
         self.stopping = True
         for servable in list(self.served()):
             servable.drain()
+        await asyncio.gather(*self._serving)
 
     # --- how
     # ---------------------------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ class Repository:
         previous = entry.servable
         entry.step(VersionEvent.RELOADED if entry.phase is VersionPhase.READY else VersionEvent.LOADED)
         entry.servable = servable
-        self._scope.create_task(self._serve(record, version, servable))
+        self._keep(self._serve(record, version, servable))
         record.refresh()
         if previous is not None:
             previous.drain()
@@ -333,6 +335,12 @@ class Repository:
         if entry.servable is not None:
             entry.servable.drain()
 
+    def _keep(self, service: Coroutine[None, None, None]) -> None:
+        """Let a version serve in the scope of the repository."""
+        task = self._scope.create_task(service)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _give_up(self, record: ModelRecord, outcomes: dict[int, "Servable | BaseException"]) -> None:
         """Note why versions could not load, and let go of their siblings that could."""
         for version, outcome in outcomes.items():
@@ -343,7 +351,7 @@ class Repository:
             else:
                 reason = "Unavailable: another version of this model failed to load"
                 outcome.drain()
-                self._scope.create_task(outcome.serve())
+                self._keep(outcome.serve())
             if entry.phase is VersionPhase.LOADING:
                 entry.step(VersionEvent.LOAD_FAILED, reason)
         record.refresh()

@@ -1,0 +1,91 @@
+"""The composition root: the one place that knows every class and puts the house together."""
+
+import asyncio
+import gc
+from typing import Final
+
+import structlog
+import uvloop
+
+from .. import __version__
+from ..actors.loading import LoadOptions
+from ..actors.repository import Repository
+from ..backends.catalog import Catalog
+from ..proto.errors import InferError
+from . import logs
+from .banner import show
+from .doorway import Doorway
+from .grpc.front import grpc_front
+from .http.door import http_front
+from .lifecycle import EXIT_FAILURE, Front, StopSignals, open_doors, shut_down
+from .metrics import metrics_front
+from .settings import ControlMode, Settings
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; return the exit status."""
+    try:
+        logs.configure(settings.log)
+    except OSError as error:
+        log.error(f"log file cannot be opened: {error}")  # noqa: TRY400 - the operator's mistake, not ours
+        return EXIT_FAILURE
+    for remark in settings.remarks:
+        log.warning(remark)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(_serve(settings))
+        except InferError as error:
+            log.error(error.message)  # noqa: TRY400 - the message says it all
+            return EXIT_FAILURE
+
+
+async def _serve(settings: Settings) -> int:
+    stop = StopSignals()
+    async with _repository(settings) as repository:
+        failed = await repository.load_at_start(_models_at_start(settings))
+        if failed and settings.exit_on_error:
+            show(repository, settings, {})
+            log.error("creating server: Internal - failed to load all models", failed=failed)
+            return EXIT_FAILURE
+        doorway = Doorway(repository, settings.repository.control_mode, settings.server_id, __version__)
+        doors, metrics = _fronts(doorway, settings)
+        await open_doors([*doors, *metrics])
+        show(repository, settings, {front.service: front.address for front in (*doors, *metrics)})
+        # What is there now stays: the collector need not walk through it again while requests are served.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+        await shut_down(repository, doors, metrics, settings.exit_timeout_s)
+    return 0
+
+
+def _repository(settings: Settings) -> Repository:
+    chosen = settings.repository
+    return Repository(
+        chosen.paths,
+        Catalog(settings.backends),
+        LoadOptions(chosen.auto_complete, chosen.config_name),
+        strict_readiness=chosen.strict_readiness,
+        load_threads=chosen.load_threads,
+    )
+
+
+def _models_at_start(settings: Settings) -> tuple[str, ...] | None:
+    """Return the names of the models to load first, None for all there are."""
+    chosen = settings.repository
+    if chosen.control_mode is ControlMode.NONE or chosen.startup_models == ("*",):
+        return None
+    return chosen.startup_models
+
+
+def _fronts(doorway: Doorway, settings: Settings) -> tuple[list[Front], list[Front]]:
+    """Return the doors for requests, and the one for metrics."""
+    doors: list[Front] = []
+    if settings.grpc.enabled:
+        doors.append(grpc_front(doorway, settings.grpc, settings.keepalive))
+    if settings.http.enabled:
+        doors.append(http_front(doorway, settings.http))
+    metrics: list[Front] = [metrics_front(doorway, settings.metrics)] if settings.metrics.enabled else []
+    return doors, metrics

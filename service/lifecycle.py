@@ -1,0 +1,98 @@
+"""How the server comes up and goes down.
+
+Up: models first, then the doors, so that a port that answers belongs to a server that serves. Down, on SIGINT or
+SIGTERM: the server stops being ready, the doors refuse newcomers and answer what they hold, the models drain, their
+lanes close, and the metrics end last, so that the last scrape sees it all. A second signal ends the process at once, and
+so does the exit timeout.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from ..actors.repository import Repository
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+EXIT_FAILURE: Final = 1
+
+
+class Front(Protocol):
+    """A door of the server."""
+
+    service: str
+
+    async def start(self) -> None:
+        """Listen; raises InferError where that cannot be."""
+
+    async def stop_accepting(self) -> None:
+        """Refuse newcomers; requests that are being served go on."""
+
+    async def close(self, grace_s: float) -> None:
+        """End, after what is being served or after the grace."""
+
+
+class StopSignals:
+    """The two stages of being told to stop."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._receive, number)
+
+    async def wait(self) -> None:
+        """Wait for the first signal."""
+        await self._told.wait()
+
+    def _receive(self, number: signal.Signals) -> None:
+        if self._told.is_set():
+            log.warning(f"Signal ({number.value}) received again. Exiting immediately.")
+            exit_at_once()
+        log.info(f"Signal ({number.value}) received.")
+        self._told.set()
+
+
+async def open_doors(fronts: Sequence[Front]) -> None:
+    """Let all doors listen; raises the first InferError, and then none does."""
+    try:
+        for front in fronts:
+            await front.start()
+    except BaseException:
+        for front in fronts:
+            await front.close(0)
+        raise
+
+
+async def shut_down(
+    repository: Repository, doors: Sequence[Front], metrics: Sequence[Front], timeout_s: float
+) -> None:
+    """Drain doors, then models, then end the metrics; ends the process where that takes longer than it may."""
+    countdown = asyncio.ensure_future(_count_down(repository, timeout_s))
+    repository.stopping = True
+    for door in doors:
+        await door.stop_accepting()
+    for door in doors:
+        await door.close(timeout_s)
+    await repository.close()
+    for front in metrics:
+        await front.close(0)
+    countdown.cancel()
+
+
+def exit_at_once() -> None:
+    """End the process without waiting for anything: threads in model code may never return."""
+    os._exit(EXIT_FAILURE)
+
+
+async def _count_down(repository: Repository, timeout_s: float) -> None:
+    for remaining in range(int(timeout_s), 0, -1):
+        await asyncio.sleep(1)
+        busy = sum(1 for servable in repository.served() if servable.statistics.pending)
+        log.info(f"Timeout {remaining}: Found {busy} model versions that have in-flight inferences")
+    log.error("Exit timeout expired. Exiting immediately.")
+    exit_at_once()

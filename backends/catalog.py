@@ -1,0 +1,69 @@
+"""The kinds of model this house can serve: a backend's name → the backend, imported on first use.
+
+A backend may need a package that is not installed. That is no fault of a server without models of that kind,
+so it is found out, and told, when the first such model is loaded.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final, cast
+
+from ..proto.errors import Fault, InferError, invalid
+from .api import Backend, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a backend lies: a module of this floor, a class in it, and the extra with what it needs."""
+
+    module: str
+    class_name: str
+    extra: str = ""
+
+
+ENTRIES: Final[Mapping[str, Entry]] = {
+    "identity": Entry(".identity", "IdentityBackend"),
+    "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
+    "python": Entry(".python.backend", "PythonBackend"),
+    "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),
+}
+
+
+class Catalog:
+    """Finds backends by name, and makes each at most once; may be asked from any lane."""
+
+    def __init__(self, settings: Mapping[str, Settings] | None = None) -> None:
+        """Take the settings of each backend by its name; those under the empty name hold for all."""
+        self._settings = settings or {}
+        self._made: dict[str, Backend] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: str) -> Backend:
+        """Return the backend of a name; raises InferError where it is unknown or lacks a package."""
+        with self._lock:
+            backend = self._made.get(name)
+            if backend is None:
+                backend = self._made[name] = self._make(name)
+            return backend
+
+    def _make(self, name: str) -> Backend:
+        entry = ENTRIES.get(name)
+        if entry is None:
+            raise invalid(
+                f"unable to find backend library for backend '{name}', "
+                "try specifying runtime on the model configuration."
+            )
+        try:
+            module = import_module(entry.module, __package__)
+        except ImportError as error:
+            if not entry.extra:
+                raise
+            raise InferError(
+                Fault.UNAVAILABLE,
+                f"backend '{name}' needs a package that cannot be imported ({error}): "
+                f"pip install 'deuteron[{entry.extra}]'",
+            ) from error
+        settings = {**self._settings.get("", {}), **self._settings.get(name, {})}
+        return cast("Backend", getattr(module, entry.class_name)(settings))

@@ -6,7 +6,7 @@ ensemble is checked against its models with `check_ensemble_wiring` once they ar
 
 from .complaint import Complaint, ConfigError
 from .draft import Draft, completed, read_config, read_json_config, validated
-from .ensembles import check_ensemble_wiring, ensemble_is_decoupled
+from .ensembles import check_ensemble_wiring, with_transaction_policy
 from .json_form import from_json, to_json
 from .model_config import (
     AllVersions,
@@ -59,7 +59,6 @@ __all__ = [
     "WarmupSample",
     "check_ensemble_wiring",
     "completed",
-    "ensemble_is_decoupled",
     "from_json",
     "normalise",
     "normalise_instance_groups",
@@ -69,4 +68,5 @@ __all__ = [
     "to_json",
     "validate",
     "validated",
+    "with_transaction_policy",
 ]

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..datatypes import Datatype
+from ..schema import model_config_pb2 as pb
 from .complaint import Complaint, ConfigError, entry
+from .ensemble_rules import STEP_PATH
 from .model_config import EnsembleStep, InputSpec, ModelConfig, OutputSpec
-from .rules.ensemble import STEP_PATH
-from .rules.shapes import ANY, spell
+from .shapes import ANY, spell
 
 
 def check_ensemble_wiring(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> None:
@@ -25,9 +26,14 @@ def check_ensemble_wiring(ensemble: ModelConfig, models: Mapping[str, ModelConfi
         raise ConfigError(complaints)
 
 
-def ensemble_is_decoupled(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> bool:
-    """Tell whether an ensemble may answer any number of times, as it may if one of its models may."""
-    return any(models[step.model_name].decoupled for step in _steps(ensemble))
+def with_transaction_policy(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> ModelConfig:
+    """Return an ensemble's configuration saying that it is decoupled, if one of its models is, or is not."""
+    message = pb.ModelConfig()
+    message.CopyFrom(ensemble.message)
+    message.model_transaction_policy.decoupled = any(
+        models[step.model_name].decoupled for step in _steps(ensemble)
+    )
+    return ModelConfig.from_message(message)
 
 
 @dataclass(frozen=True, slots=True)

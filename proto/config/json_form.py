@@ -28,6 +28,8 @@ _STRINGS: Final = frozenset(
 )
 """The 64-bit integers that are strings."""
 
+_EXACT_INTEGERS: Final = 2**53
+
 
 def to_json(config: pb.ModelConfig) -> dict[str, Any]:
     """Return a configuration as JSON values."""
@@ -56,11 +58,17 @@ def _value_to_json(field: FieldDescriptor, value: Any) -> Any:  # noqa: ANN401 #
         return field.enum_type.values_by_number[value].name
     if field.full_name in _STRINGS:
         return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if field.type == FieldDescriptor.TYPE_FLOAT:
-        return float(str(np.float32(value)))  # 0.1, not 0.10000000149011612
+    if isinstance(value, float):
+        return _float_to_json(value, single=field.type == FieldDescriptor.TYPE_FLOAT)
     return value
+
+
+def _float_to_json(value: float, *, single: bool) -> float | str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value.is_integer() and abs(value) <= _EXACT_INTEGERS:
+        return int(value)
+    return float(str(np.float32(value))) if single else value  # 0.1, not 0.10000000149011612
 
 
 def from_json(text: bytes | str, file: str = "") -> pb.ModelConfig:

@@ -281,7 +281,7 @@ class WarmupSample:
 
     name: str
     batch_size: int
-    """Requests in the batch, one row each; 0 means that the sample is skipped."""
+    """Requests in the batch, one row each."""
     inputs: Mapping[str, WarmupInput]
     count: int
     """How often it runs, at least once."""
@@ -318,6 +318,7 @@ class ModelConfig:
     """Whether a request may have any number of responses."""
     response_cache: bool
     warmup: tuple[WarmupSample, ...]
+    """The samples to run; those of batch size 0 are left out."""
     message: pb.ModelConfig = field(repr=False)
     """The whole configuration; nobody writes to it."""
 
@@ -347,6 +348,6 @@ class ModelConfig:
             parameters=MappingProxyType({key: each.string_value for key, each in own.parameters.items()}),
             decoupled=own.model_transaction_policy.decoupled,
             response_cache=own.response_cache.enable,
-            warmup=tuple(map(WarmupSample.from_message, own.model_warmup)),
+            warmup=tuple(WarmupSample.from_message(each) for each in own.model_warmup if each.batch_size),
             message=own,
         )

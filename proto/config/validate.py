@@ -1,17 +1,23 @@
-"""All rules in one row: what is wrong with a configuration, in the order in which Triton would find it."""
+"""All rules in one row: what is wrong with a configuration, in the order in which Triton would find it.
+
+The rules stand in the files `*_rules.py`, one subject each. A rule looks at its subject alone and yields
+every complaint it has, in the order in which Triton looks for them, so that the first is the one that Triton
+would report; what only follows from an earlier complaint is left out. The texts are Triton's (core,
+`model_config_utils.cc`).
+"""
 
 from collections.abc import Iterator
 
 from ..schema import model_config_pb2 as pb
+from .batching_rules import check_dynamic_batching
 from .complaint import Complaint
+from .ensemble_rules import check_ensemble
+from .identity_rules import check_identity, check_metrics, check_response_cache
+from .instance_rules import check_instance_groups
 from .normalise import Gpus
-from .rules.batching import check_dynamic_batching
-from .rules.ensemble import check_ensemble
-from .rules.identity import check_identity, check_metrics, check_response_cache
-from .rules.instances import check_instance_groups
-from .rules.sequence import check_initial_states, check_sequence_batching
-from .rules.tensors import check_tensors
-from .rules.warmup import check_warmup
+from .sequence_rules import check_initial_states, check_sequence_batching
+from .tensor_rules import check_tensors
+from .warmup_rules import check_warmup
 
 
 def validate_declared(config: pb.ModelConfig) -> list[Complaint]:

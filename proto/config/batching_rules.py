@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
 
 
 def check_dynamic_batching(config: pb.ModelConfig) -> Iterator[Complaint]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
-from ..normalise import Gpus
-from ..platforms import TENSORRT_PLAN
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
+from .normalise import Gpus
+from .platforms import TENSORRT_PLAN
 
 Group = pb.ModelInstanceGroup
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
-from ..platforms import TENSORRT_PLAN
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
+from .platforms import TENSORRT_PLAN
 from .shapes import ANY, check_element_count, count
 
 _IMAGE_RANK: Final = 3

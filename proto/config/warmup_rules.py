@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ...datatypes import Datatype
-from ...errors import request_prefix
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
+from ..datatypes import Datatype
+from ..errors import request_prefix
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
 from .shapes import ANY, check_byte_size
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from ...datatypes import Datatype
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
-from .batching import check_preferred_sizes
+from ..datatypes import Datatype
+from ..schema import model_config_pb2 as pb
+from .batching_rules import check_preferred_sizes
+from .complaint import Complaint, entry
 from .shapes import ANY, check_byte_size
 
 Control = pb.ModelSequenceBatching.Control

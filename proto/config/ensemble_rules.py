@@ -8,9 +8,9 @@ every other tensor must become ready and be read.
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
-from ..platforms import ENSEMBLE
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
+from .platforms import ENSEMBLE
 
 STEP_PATH = "ensemble_scheduling.step"
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ...datatypes import Datatype
-from ..complaint import Complaint
+from ..datatypes import Datatype
+from .complaint import Complaint
 
 ANY: Final = -1
 """A dimension of any size."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from ...schema import model_config_pb2 as pb
-from ..complaint import Complaint, entry
-from ..platforms import BACKEND_OF_PLATFORM, ENSEMBLE
+from ..schema import model_config_pb2 as pb
+from .complaint import Complaint, entry
+from .platforms import BACKEND_OF_PLATFORM, ENSEMBLE
 
 
 def check_identity(config: pb.ModelConfig) -> Iterator[Complaint]:

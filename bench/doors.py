@@ -1,10 +1,10 @@
 """The bare doors: the front-end libraries that deuteron builds on, with no house behind them.
 
 One process serves an aiohttp low-level server and a grpcio asyncio server on one uvloop, as deuteron does.
-Both answer FP32[1,16] with what was sent. The HTTP door reads the body, cuts off the JSON header unread and
-sends a constant one back; the gRPC door goes through the generated messages, as any grpcio handler does.
-Nothing is validated, queued or timed, so their CPU time per request is the floor that the libraries set, and
-what deuteron spends above it is what the house adds.
+Both answer FP32[1,16] with what was sent. The HTTP door reads the body, looks at nothing but the request's id in
+the JSON header, and sends a header back that is constant but for it; the gRPC door goes through the generated
+messages, as any grpcio handler does. Nothing is validated, queued or timed, so their CPU time per request is the
+floor that the libraries set, and what deuteron spends above it is what the house adds.
 
 The flags are tritonserver's; the model repository and the metrics port are accepted and not used.
 """
@@ -12,6 +12,7 @@ The flags are tritonserver's; the model repository and the metrics port are acce
 import argparse
 import asyncio
 import json
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ SERVER: dict[str, Any] = {
     "extensions": ["statistics", "binary_tensor_data"],
 }
 
+REQUEST_ID = re.compile(rb'"id":"([^"]*)"')  # asynchronous clients miss it in the answer
 RESPONSE_HEADER = json.dumps(
     {
+        "id": "%s",
         "model_name": MODEL,
         "model_version": "1",
         "outputs": [
@@ -59,10 +62,6 @@ RESPONSE_HEADER = json.dumps(
     },
     separators=(",", ":"),
 ).encode()
-RESPONSE_HEADERS = {
-    "Content-Type": "application/octet-stream",
-    "Inference-Header-Content-Length": str(len(RESPONSE_HEADER)),
-}
 
 
 @dataclass(slots=True)
@@ -99,10 +98,8 @@ class HttpDoor:
         """Answer inference with the tensor it brought, everything else with a constant."""
         path = request.path
         if path.endswith("/infer"):
-            body = await request.read()
-            tensor = body[int(request.headers["Inference-Header-Content-Length"]) :]
             self.tally.answered += 1
-            return web.Response(body=RESPONSE_HEADER + tensor, headers=RESPONSE_HEADERS)
+            return await self.infer(request)
         if path.endswith("/stats"):
             return web.json_response(self.tally.statistics())
         if path.endswith("/config"):
@@ -110,6 +107,18 @@ class HttpDoor:
         if path.startswith("/v2/models/"):
             return web.json_response(METADATA)
         return web.json_response(SERVER)
+
+    async def infer(self, request: web.BaseRequest) -> web.Response:
+        """Send back the binary part of the body under the request's id."""
+        body = await request.read()
+        boundary = int(request.headers["Inference-Header-Content-Length"])
+        found = REQUEST_ID.search(body, 0, boundary)
+        header = RESPONSE_HEADER % (found[1] if found else b"")
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Inference-Header-Content-Length": str(len(header)),
+        }
+        return web.Response(body=header + body[boundary:], headers=headers)
 
 
 class GrpcDoor(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated, untyped
@@ -123,7 +132,10 @@ class GrpcDoor(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         """Answer with the tensor the request brought."""
         self.tally.answered += 1
         response = service_pb2.ModelInferResponse(
-            model_name=MODEL, model_version="1", raw_output_contents=request.raw_input_contents
+            model_name=MODEL,
+            model_version="1",
+            id=request.id,
+            raw_output_contents=request.raw_input_contents,
         )
         response.outputs.add(name="OUTPUT0", datatype="FP32", shape=request.inputs[0].shape)
         return response

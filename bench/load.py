@@ -123,15 +123,21 @@ def run_perf_analyzer(
             raise LoadError(f"perf_analyzer did not finish in {error.timeout:.0f} s") from error
         said = answer.stdout + answer.stderr
         if answer.returncode or not table.exists():
-            raise LoadError(f"perf_analyzer ended with {answer.returncode}:\n{said.strip()}")
+            raise LoadError(f"perf_analyzer ended with {answer.returncode}: {complaint(said)}")
         with table.open(newline="") as lines:
             row = next(csv.DictReader(lines), None)
     count = re.search(r"Request count: (\d+)", said)
     if row is None or count is None or not int(count[1]):
-        raise LoadError(f"perf_analyzer measured no request:\n{said.strip()}")
+        raise LoadError(f"perf_analyzer measured no request: {complaint(said)}")
     return (
         float(row["Inferences/Second"]),
         float(row["p50 latency"]),
         float(row["p99 latency"]),
         int(count[1]),
     )
+
+
+def complaint(said: str) -> str:
+    """Return in one line what perf_analyzer said after repeating its settings."""
+    _, _, result = said.rpartition("Request concurrency:")
+    return " · ".join(line.strip() for line in result.splitlines() if line.strip())

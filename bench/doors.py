@@ -1,10 +1,10 @@
 """The bare doors: the front-end libraries that deuteron builds on, with no house behind them.
 
 One process serves an aiohttp low-level server and a grpcio asyncio server on one uvloop, as deuteron does.
-Both answer FP32[1,16] with what was sent. The HTTP door reads the body, looks at nothing but the request's id in
-the JSON header, and sends a header back that is constant but for it; the gRPC door goes through the generated
-messages, as any grpcio handler does. Nothing is validated, queued or timed, so their CPU time per request is the
-floor that the libraries set, and what deuteron spends above it is what the house adds.
+Both answer FP32[1,16] with what was sent. The HTTP door reads the body, looks at nothing but the request's id
+in the JSON header, and sends a header back that is constant but for it; the gRPC door goes through the
+generated messages, as any grpcio handler does. Nothing is validated, queued or timed, so their CPU time per
+request is the floor that the libraries set, and what deuteron spends above it is what the house adds.
 
 The flags are tritonserver's; the model repository and the metrics port are accepted and not used.
 """

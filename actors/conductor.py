@@ -49,11 +49,11 @@ class EnsembleVersion:
         self.name = config.name
         self.version = version
         self.config = config
-        self.labels = labels
         self.admission = Admission(config)
         self.statistics = Statistics()
         self._graph = Graph(config)
         self._find = find
+        self.labels: Mapping[str, Sequence[str]] = {**_inherited_labels(self._graph, find), **labels}
         self._travelling: dict[int, _Conductor] = {}
         self._mailbox: Mailbox[Drain] = Mailbox()
 
@@ -213,6 +213,19 @@ class _StepReply:
             self._response = response
         if response.final:
             self._conductor.absorb(self._index, self._response, self.job)
+
+
+def _inherited_labels(graph: Graph, find: Find) -> dict[str, Sequence[str]]:
+    """Return the labels that outputs have from the models that make them."""
+    inherited: dict[str, Sequence[str]] = {}
+    for output in graph.outputs:
+        writer = graph.writer_of(output)
+        if writer is not None:
+            step = graph.steps[writer[0]]
+            labels = find(step.model_name, step.model_version).labels.get(writer[1])
+            if labels is not None:
+                inherited[output] = labels
+    return inherited
 
 
 def _fitted(tensor: Tensor, model: ModelConfig, name: str) -> Tensor:

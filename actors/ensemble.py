@@ -43,8 +43,14 @@ class Graph:
         self.inputs = tuple(spec.name for spec in config.inputs)
         self.outputs = tuple(spec.name for spec in config.outputs)
         self._writers = {
-            tensor: index for index, step in enumerate(self.steps) for tensor in step.output_map.values()
+            tensor: (index, output)
+            for index, step in enumerate(self.steps)
+            for output, tensor in step.output_map.items()
         }
+
+    def writer_of(self, tensor: str) -> tuple[StepIndex, str] | None:
+        """Return the step that makes an ensemble tensor and what its model calls it; None for an input."""
+        return self._writers.get(tensor)
 
     def needed(self, wanted: Iterable[str]) -> tuple[frozenset[StepIndex], frozenset[str]]:
         """Return the steps, and the ensemble tensors, that the wanted ones depend on."""
@@ -56,10 +62,10 @@ class Graph:
             if tensor in tensors:
                 continue
             tensors.add(tensor)
-            writer = self._writers.get(tensor)
-            if writer is not None and writer not in steps:
-                steps.add(writer)
-                frontier.extend(self.steps[writer].input_map.values())
+            writer = self.writer_of(tensor)
+            if writer is not None and writer[0] not in steps:
+                steps.add(writer[0])
+                frontier.extend(self.steps[writer[0]].input_map.values())
         return frozenset(steps), frozenset(tensors)
 
 

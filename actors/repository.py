@@ -292,7 +292,13 @@ class Repository:
             servable = await self._loader.load(directory, draft, version)
         if servable.config.ensemble is not None:
             names = {step.model_name for step in servable.config.ensemble.steps}
-            check_ensemble_wiring(servable.config, {name: self.find(name).config for name in names})
+            models = {name: self.find(name).config for name in names}
+            check_ensemble_wiring(servable.config, models)
+            if any(config.decoupled for config in models.values()):
+                raise InferError(
+                    Fault.UNSUPPORTED,
+                    f"ensemble '{servable.name}' has decoupled steps, which this version does not offer",
+                )
         return servable
 
     def _put_in_service(self, record: ModelRecord, version: int, servable: Servable) -> None:

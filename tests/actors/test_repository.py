@@ -1,13 +1,22 @@
 """A repository of real identity models: loading, serving, failing, breaking, reloading, ending."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deuteron.actors.reply import OneReply
+from deuteron.actors.repository import Repository
 from deuteron.proto.errors import Fault, InferError
+from deuteron.proto.message import Request, Response
 from deuteron.proto.phases import VersionPhase
+
+Write = Callable[..., Path]
+Open = Callable[..., Awaitable[Repository]]
+Infer = Callable[[Repository, str, Request], Awaitable[Response]]
+Ask = Callable[..., Request]
 
 BREAKS_EVERY_THIRD = """
 backend: "identity"
@@ -54,7 +63,9 @@ ensemble_scheduling { step [
 """
 
 
-async def test_a_model_is_loaded_and_answers(write_model, open_repository, infer, ask):
+async def test_a_model_is_loaded_and_answers(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """What goes in comes out, and the statistics tell of it."""
     write_model("identity")
     repository = await open_repository()
@@ -68,7 +79,9 @@ async def test_a_model_is_loaded_and_answers(write_model, open_repository, infer
     assert repository.ready
 
 
-async def test_requests_that_wait_together_run_together(write_model, open_repository, infer, ask):
+async def test_requests_that_wait_together_run_together(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """While one batch runs the others gather, and then run as one."""
     write_model("identity", SLOW)
     repository = await open_repository()
@@ -76,7 +89,9 @@ async def test_requests_that_wait_together_run_together(write_model, open_reposi
     assert repository.find("identity").statistics.execution_count == 2
 
 
-async def test_a_cancelled_request_harms_none_of_its_batch_mates(write_model, open_repository, ask):
+async def test_a_cancelled_request_harms_none_of_its_batch_mates(
+    write_model: Write, open_repository: Open, ask: Ask
+) -> None:
     """Withdrawn while it waits, it never runs; the others are answered."""
     write_model("identity", SLOW)
     repository = await open_repository()
@@ -98,7 +113,9 @@ async def test_a_cancelled_request_harms_none_of_its_batch_mates(write_model, op
     assert model.statistics.inference_count == 8
 
 
-async def test_a_broken_engine_fails_its_batch_and_comes_back(write_model, open_repository, infer, ask):
+async def test_a_broken_engine_fails_its_batch_and_comes_back(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """The request on the broken engine gets an error, those after it are served by a new one."""
     write_model("identity", BREAKS_EVERY_THIRD)
     repository = await open_repository()
@@ -112,7 +129,9 @@ async def test_a_broken_engine_fails_its_batch_and_comes_back(write_model, open_
     assert outcomes == ["served", "served", "INTERNAL", "served", "served", "INTERNAL", "served"]
 
 
-async def test_jobs_behind_a_broken_engine_wait_for_the_new_one(write_model, open_repository, infer, ask):
+async def test_jobs_behind_a_broken_engine_wait_for_the_new_one(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """Requests already on their way to the lane that breaks are not lost."""
     write_model("identity", BREAKS_EVERY_THIRD)
     repository = await open_repository()
@@ -123,8 +142,8 @@ async def test_jobs_behind_a_broken_engine_wait_for_the_new_one(write_model, ope
 
 
 async def test_an_engine_that_breaks_too_often_stays_away_and_the_version_says_so(
-    write_model, open_repository, infer, ask, monkeypatch
-):
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the restart budget is spent the version is UNAVAILABLE and the other models go on."""
     monkeypatch.setattr("deuteron.actors.instance.SECOND", 10**12)  # back-off in virtual haste
     write_model("identity")
@@ -138,10 +157,12 @@ async def test_an_engine_that_breaks_too_often_stays_away_and_the_version_says_s
     assert entry.state == VersionPhase.UNAVAILABLE.value
     assert "restart budget" in entry.reason
     assert not repository.ready
-    assert await infer(repository, "identity", ask())
+    assert (await infer(repository, "identity", ask())).outputs
 
 
-async def test_a_model_that_cannot_load_is_in_the_index_with_its_reason(write_model, open_repository, infer, ask):
+async def test_a_model_that_cannot_load_is_in_the_index_with_its_reason(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """One model fails to load; the index tells why and the others serve."""
     write_model("identity")
     write_model("hopeless", CANNOT_LOAD)
@@ -150,11 +171,13 @@ async def test_a_model_that_cannot_load_is_in_the_index_with_its_reason(write_mo
     assert entry.version == 1
     assert entry.state == "UNAVAILABLE"
     assert "no weights today" in entry.reason
-    assert await infer(repository, "identity", ask())
+    assert (await infer(repository, "identity", ask())).outputs
     assert not repository.ready
 
 
-async def test_a_bad_configuration_is_reported_with_every_complaint_and_its_place(write_model, open_repository):
+async def test_a_bad_configuration_is_reported_with_every_complaint_and_its_place(
+    write_model: Write, open_repository: Open
+) -> None:
     """Both mistakes are named, each with file, line and column."""
     directory = write_model("twice", TWICE_INVALID)
     repository = await open_repository()
@@ -163,7 +186,7 @@ async def test_a_bad_configuration_is_reported_with_every_complaint_and_its_plac
     assert f"{directory / 'config.pbtxt'}:3:" in entry.reason
 
 
-async def test_unknown_models_and_versions_are_told_apart(write_model, open_repository):
+async def test_unknown_models_and_versions_are_told_apart(write_model: Write, open_repository: Open) -> None:
     """Triton's words for an unknown model, an unknown version and one that failed."""
     write_model("identity")
     write_model("hopeless", CANNOT_LOAD)
@@ -172,14 +195,21 @@ async def test_unknown_models_and_versions_are_told_apart(write_model, open_repo
         ("nobody", -1, Fault.NOT_FOUND, "Request for unknown model: 'nobody' is not found"),
         ("identity", 7, Fault.NOT_FOUND, "Request for unknown model: 'identity' version 7 is not found"),
         ("hopeless", -1, Fault.NOT_FOUND, "Request for unknown model: 'hopeless' has no available versions"),
-        ("hopeless", 1, Fault.UNAVAILABLE, "Request for unknown model: 'hopeless' version 1 is not at ready state"),
+        (
+            "hopeless",
+            1,
+            Fault.UNAVAILABLE,
+            "Request for unknown model: 'hopeless' version 1 is not at ready state",
+        ),
     ):
         with pytest.raises(InferError) as unknown:
             repository.find(name, version)
         assert (unknown.value.fault, unknown.value.message) == (fault, text)
 
 
-async def test_an_ensemble_sends_tensors_from_model_to_model(write_model, open_repository, infer, ask):
+async def test_an_ensemble_sends_tensors_from_model_to_model(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """A chain of two models, loaded together in any order, whose parts count their own work."""
     write_model("a_chain", CHAIN)
     write_model("identity")
@@ -194,7 +224,9 @@ async def test_an_ensemble_sends_tensors_from_model_to_model(write_model, open_r
         assert repository.find(name).statistics.inference_count == 2
 
 
-async def test_an_error_in_a_step_ends_the_ensemble_with_its_name(write_model, open_repository, infer, ask):
+async def test_an_error_in_a_step_ends_the_ensemble_with_its_name(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """The error of a step reaches the caller, prefixed; nothing hangs."""
     write_model("a_chain", CHAIN)
     write_model("identity")
@@ -202,11 +234,11 @@ async def test_an_error_in_a_step_ends_the_ensemble_with_its_name(write_model, o
     repository = await open_repository()
     asked = ask()
     asked.inputs["IN"] = asked.inputs.pop("INPUT0")
-    with pytest.raises(InferError, match="^in ensemble 'a_chain', "):
+    with pytest.raises(InferError, match=r"^in ensemble 'a_chain', "):
         await infer(repository, "a_chain", asked)
 
 
-async def test_a_circle_of_ensembles_is_refused(write_model, open_repository):
+async def test_a_circle_of_ensembles_is_refused(write_model: Write, open_repository: Open) -> None:
     """Two ensembles made of each other cannot load, and nothing waits for ever."""
     circle = CHAIN.replace('"identity"', '"other"')
     write_model("one", circle)
@@ -216,7 +248,9 @@ async def test_a_circle_of_ensembles_is_refused(write_model, open_repository):
     assert "circular dependency between ensembles" in repository.index()[0].reason
 
 
-async def test_a_reload_swaps_without_losing_requests(write_model, open_repository, infer, ask):
+async def test_a_reload_swaps_without_losing_requests(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """Requests on the old version are answered while the new one takes over."""
     write_model("identity", SLOW)
     repository = await open_repository()
@@ -225,20 +259,22 @@ async def test_a_reload_swaps_without_losing_requests(write_model, open_reposito
     await asyncio.sleep(0.01)
     await repository.load("identity")
     assert repository.find("identity") is not old
-    assert await infer(repository, "identity", ask())
+    assert (await infer(repository, "identity", ask())).outputs
     assert len(await asyncio.gather(*on_their_way)) == 4
 
 
-async def test_unload_drains_and_leaves_the_reason(write_model, open_repository, infer, ask):
+async def test_unload_drains_and_leaves_the_reason(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
     """What waited is answered, what comes later is refused, the index says `unloaded`."""
     write_model("identity", SLOW)
     repository = await open_repository()
     waiting = asyncio.ensure_future(infer(repository, "identity", ask()))
     await asyncio.sleep(0.01)
     await repository.unload("identity")
-    with pytest.raises(InferError, match="has no available versions"):
+    with pytest.raises(InferError, match=r"has no available versions"):
         repository.find("identity")
-    assert await waiting
+    assert (await waiting).outputs
     await asyncio.sleep(0.05)
     assert [(entry.state, entry.reason) for entry in repository.index()] == [("UNAVAILABLE", "unloaded")]
     assert repository.ready

@@ -26,6 +26,15 @@ class Rig:
         """Read a configuration as people write it."""
         return text_format.Parse(f"name: 'model'\n{text}", model_config_pb2.ModelConfig())
 
+    @staticmethod
+    def parameters(**values: str) -> str:
+        """Write model parameters as a configuration has them."""
+        entries = (
+            f"parameters {{ key: '{key}' value {{ string_value: '{each}' }} }}"
+            for key, each in values.items()
+        )
+        return "\n".join(entries)
+
     def config(self, text: str) -> ModelConfig:
         """Read a configuration, frozen."""
         return ModelConfig.from_message(self.message(text))

@@ -26,11 +26,6 @@ output { name: 'OUTPUT1' data_type: TYPE_STRING dims: [ -1, 2 ] }
 BACKEND = IdentityBackend({})
 
 
-def parameter(key: str, value: str) -> str:
-    """Write a model parameter."""
-    return f"parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}"
-
-
 @pytest.mark.parametrize("datatype", VALID_DATATYPES, ids=lambda datatype: datatype.wire_name)
 def test_every_datatype_comes_back_as_the_same_tensor(rig: Rig, datatype: Datatype) -> None:
     name = datatype.config_name
@@ -124,7 +119,7 @@ def test_a_reshaped_tensor_pairs_by_the_shape_that_the_model_sees(rig: Rig) -> N
 
 
 def test_an_engine_refuses_every_nth_execution_and_lives_on(rig: Rig) -> None:
-    engine = rig.engine(BACKEND, ONE + parameter("fail_every", "3"))
+    engine = rig.engine(BACKEND, ONE + Rig.parameters(fail_every="3"))
     request = rig.request(INPUT0=np.zeros(2, np.float32))
     outcomes = []
     for _ in range(7):
@@ -145,7 +140,7 @@ def test_an_engine_refuses_every_nth_execution_and_lives_on(rig: Rig) -> None:
 
 
 def test_an_engine_breaks_at_every_nth_execution(rig: Rig) -> None:
-    engine = rig.engine(BACKEND, ONE + parameter("break_every", "2"))
+    engine = rig.engine(BACKEND, ONE + Rig.parameters(break_every="2"))
     request = rig.request(INPUT0=np.zeros(2, np.float32))
     rig.run(engine, request)
     with pytest.raises(DeliberateBreakError, match="execution 2 breaks, as 'break_every' says"):
@@ -154,7 +149,7 @@ def test_an_engine_breaks_at_every_nth_execution(rig: Rig) -> None:
 
 def test_loading_fails_where_the_model_says_so(rig: Rig) -> None:
     with pytest.raises(InferError, match="out of cheese"):
-        rig.engine(BACKEND, ONE + parameter("fail_load", "out of cheese"))
+        rig.engine(BACKEND, ONE + Rig.parameters(fail_load="out of cheese"))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +158,7 @@ def test_loading_fails_where_the_model_says_so(rig: Rig) -> None:
 )
 def test_a_parameter_that_is_no_number_is_refused(rig: Rig, key: str) -> None:
     with pytest.raises(InferError, match="failed to convert 'soon' to integral number") as caught:
-        rig.engine(BACKEND, ONE + parameter(key, "soon"))
+        rig.engine(BACKEND, ONE + Rig.parameters(**{key: "soon"}))
     assert caught.value.fault is Fault.INVALID_ARG
 
 
@@ -174,7 +169,9 @@ def test_an_execution_takes_as_long_as_model_and_instance_say(
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     text = (
-        ONE + parameter("execute_delay_ms", "100") + parameter("instance_wise_delay_multiplier", multiplier)
+        ONE
+        + Rig.parameters(execute_delay_ms="100")
+        + Rig.parameters(instance_wise_delay_multiplier=multiplier)
     )
     engines = [rig.engine(BACKEND, text, index) for index in range(3)]
     slept.clear()
@@ -186,7 +183,7 @@ def test_an_execution_takes_as_long_as_model_and_instance_say(
 def test_loading_takes_as_long_as_the_model_says(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    BACKEND.load(rig.config(ONE + parameter("creation_delay_sec", "2")), rig.files, HOST)
+    BACKEND.load(rig.config(ONE + Rig.parameters(creation_delay_sec="2")), rig.files, HOST)
     assert slept == [2]
 
 

@@ -1,0 +1,1 @@
+"""The gRPC door: `inference.GRPCInferenceService`, and the standard health check."""

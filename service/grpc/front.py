@@ -1,0 +1,87 @@
+"""A listening gRPC server: how it opens, stops accepting, and closes."""
+
+from typing import Final
+
+import grpc
+import structlog
+
+from ...proto.errors import Fault, InferError
+from ..doorway import Doorway
+from ..settings import GrpcSettings, KeepaliveSettings
+from .rpc import MAX_MESSAGE_SIZE, Gate
+from .service import rpc_handlers
+from .stream import OpenStreams
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+
+def grpc_front(doorway: Doorway, settings: GrpcSettings, keepalive: KeepaliveSettings) -> "GrpcFront":
+    """Return the front that serves the inference protocol."""
+    return GrpcFront(doorway, settings, keepalive)
+
+
+class GrpcFront:
+    """Where gRPC calls come in."""
+
+    def __init__(self, doorway: Doorway, settings: GrpcSettings, keepalive: KeepaliveSettings) -> None:
+        self.service = "GRPCInferenceService"
+        self._settings = settings
+        self._gate = Gate()
+        self._streams = OpenStreams()
+        self.port = settings.port
+        """The port listened at; where 0 was asked for, it is known once started."""
+        self._server = grpc.aio.server(
+            handlers=rpc_handlers(doorway, self._gate, self._streams),
+            options=channel_options(settings, keepalive),
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `address:port`."""
+        return f"{self._settings.address}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; raises InferError(UNAVAILABLE) when the port cannot be had."""
+        try:
+            self.port = self._server.add_insecure_port(_target(self._settings.address, self._settings.port))
+        except RuntimeError:
+            raise InferError(Fault.UNAVAILABLE, f"Socket '{self.address}' already in use ") from None
+        await self._server.start()
+        log.info("Started %s at %s", self.service, self.address)
+
+    async def stop_accepting(self) -> None:
+        """Refuse new calls from now on; those that are being answered go on."""
+        self._gate.closed = True
+
+    async def close(self, grace_s: float) -> None:
+        """End every call after its answer, or after the grace; streams take no further requests."""
+        await self.stop_accepting()
+        self._streams.close()
+        await self._server.stop(grace_s)
+
+
+def _target(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address or '0.0.0.0'}:{port}"  # noqa: S104
+
+
+def channel_options(settings: GrpcSettings, keepalive: KeepaliveSettings) -> list[tuple[str, int]]:
+    """Return gRPC's channel arguments."""
+    options = [
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_SIZE),
+        ("grpc.max_send_message_length", MAX_MESSAGE_SIZE),
+        ("grpc.keepalive_time_ms", keepalive.time_ms),
+        ("grpc.keepalive_timeout_ms", keepalive.timeout_ms),
+        ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_calls)),
+        ("grpc.http2.max_pings_without_data", keepalive.max_pings_without_data),
+        (
+            "grpc.http2.min_recv_ping_interval_without_data_ms",
+            keepalive.min_ping_interval_without_data_ms,
+        ),
+        ("grpc.http2.max_ping_strikes", keepalive.max_ping_strikes),
+    ]
+    if keepalive.max_connection_age_ms > 0:
+        options.append(("grpc.max_connection_age_ms", keepalive.max_connection_age_ms))
+    if keepalive.max_connection_age_grace_ms > 0:
+        options.append(("grpc.max_connection_age_grace_ms", keepalive.max_connection_age_grace_ms))
+    return options

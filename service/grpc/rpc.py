@@ -1,0 +1,106 @@
+"""How a remote procedure call begins and ends: bytes to a message, and whatever goes wrong to a status.
+
+Handlers see messages and raise `InferError`. Messages are read and written here rather than by grpcio, so
+that one that cannot be read is answered with the status it deserves.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, EncodeError, Message
+
+from ...proto.errors import Fault, InferError, internal, invalid
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+MAX_MESSAGE_SIZE: Final = 2**31 - 1
+"""Bytes of one message, in both directions."""
+
+MAX_DETAILS: Final = 2000
+"""Characters of the message of a status: it travels in a header, and clients take few kilobytes of those."""
+
+STATUS_OF: Final = {
+    Fault.UNKNOWN: grpc.StatusCode.UNKNOWN,
+    Fault.INTERNAL: grpc.StatusCode.INTERNAL,
+    Fault.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Fault.INVALID_ARG: grpc.StatusCode.INVALID_ARGUMENT,
+    Fault.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Fault.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Fault.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Fault.CANCELLED: grpc.StatusCode.CANCELLED,
+}
+"""The gRPC status of each fault, as Triton maps them."""
+
+Asked = TypeVar("Asked", bound=Message)
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Unary = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Gate:
+    """Whether calls are taken at all."""
+
+    __slots__ = ("closed",)
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def check(self) -> None:
+        """Raise InferError once the server is going down."""
+        if self.closed:
+            raise InferError(
+                Fault.UNAVAILABLE,
+                "GRPC server is shutting down and has stopped accepting new requests.",
+            )
+
+
+def unary(gate: Gate, message_type: type[Asked], answer: Callable[[Asked], Awaitable[Message]]) -> Unary:
+    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises."""
+    read = message_type.FromString
+
+    async def call(body: bytes, context: Context) -> bytes:
+        try:
+            gate.check()
+            return written(await answer(_read(read, body)))
+        except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
+            await end_with(context, error)
+
+    return call
+
+
+def _read(read: Callable[[bytes], Asked], body: bytes) -> Asked:
+    try:
+        return read(body)
+    except DecodeError:
+        raise internal("Unable to parse request") from None
+
+
+def written(message: Message) -> bytes:
+    """Return the bytes of a message; raises InferError for one that gRPC cannot carry."""
+    try:
+        return message.SerializeToString()
+    except EncodeError:
+        # protobuf has the limit of gRPC, and no words for it.
+        raise invalid(
+            f"Response has a byte size which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}."
+        ) from None
+
+
+def as_infer_error(error: Exception) -> InferError:
+    """Return what a client is told of an error; one that is not made for clients goes to the log."""
+    if isinstance(error, InferError):
+        return error
+    log.error("call failed by an error of the server", exc_info=error)
+    return internal(f"unexpected error of the server: {type(error).__name__}")
+
+
+async def end_with(context: Context, error: Exception) -> NoReturn:
+    """End a call with the status of an error."""
+    told = as_infer_error(error)
+    await context.abort(STATUS_OF[told.fault], _details(told.message))
+
+
+def _details(message: str) -> str:
+    text = message if len(message) <= MAX_DETAILS else f"{message[:MAX_DETAILS]}…"
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,295 @@
+"""ModelStreamInfer: any number of requests to any models over one call, answered as Triton answers them.
+
+One task reads, the call's own task writes, and between them stands the bookkeeping of `Stream`, which is
+plain code: a request becomes a `_Slot`, which is the address its model answers to; what is rendered waits
+in the outbox. Requests to plain models and requests that failed at the door are answered in the order in
+which they came; those to decoupled models as their responses come. Memory is bounded on both sides: no more
+is read while too much is unanswered or unsent, and a client that does not read what a model produces loses
+the stream.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from ...actors.repository import Repository
+from ...actors.servable import Servable
+from ...proto import kserve_grpc
+from ...proto.errors import Fault, InferError, internal
+from ...proto.message import Request, Response
+from ...proto.model_version import parse_model_version
+from ...proto.output_forms import OutputForms
+from ...proto.schema import grpc_service_pb2 as pb
+from .rpc import Context, Gate, as_infer_error, end_with, written
+
+MAX_OPEN: Final = 1024
+"""Requests of one stream that are unanswered, and responses that are unsent, before no more is read."""
+MAX_UNSENT: Final = 16_384
+"""Responses that may wait for a client that does not read."""
+FINAL: Final = "triton_final_response"
+ERRORS_END_STREAM: Final = "triton_grpc_error"
+"""The metadata by which a client asks that the first error of a model end the stream."""
+
+
+class OpenStreams:
+    """All streams of a server, so that they can be told to come to an end."""
+
+    __slots__ = ("_streams",)
+
+    def __init__(self) -> None:
+        self._streams: set[Stream] = set()
+
+    def close(self) -> None:
+        """Let every stream end after what it has taken."""
+        for stream in tuple(self._streams):
+            stream.close()
+
+    async def serve(self, stream: "Stream", requests: AsyncIterator[bytes]) -> InferError | None:
+        """Serve a stream to its end; return the error it ended with."""
+        self._streams.add(stream)
+        try:
+            return await stream.serve(requests)
+        finally:
+            self._streams.discard(stream)
+
+
+class StreamInference:
+    """The handler of ModelStreamInfer."""
+
+    def __init__(self, repository: Repository, gate: Gate, streams: OpenStreams) -> None:
+        self._repository = repository
+        self._gate = gate
+        self._streams = streams
+
+    async def infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """Answer every request of a stream."""
+        try:
+            self._gate.check()
+            stream = Stream(self._repository, context)
+            error = await self._streams.serve(stream, requests)
+        except Exception as failure:  # noqa: BLE001 - an error ends its own call and nothing else
+            await end_with(context, failure)
+        if error is not None:
+            await end_with(context, error)
+
+
+class _Slot:
+    """The place of one request in its stream, and the address that its model answers to."""
+
+    __slots__ = ("answered", "asked", "ended", "forms", "message", "model", "ordered", "ready", "stream")
+
+    def __init__(self, stream: "Stream") -> None:
+        self.stream = stream
+        self.message: pb.ModelInferRequest = pb.ModelInferRequest()
+        self.model: Servable | None = None
+        self.asked: Request | None = None
+        self.forms = OutputForms()
+        self.ordered = True
+        """Whether those that came later wait for this one."""
+        self.ready: list[bytes | InferError] = []
+        """What waits for its turn."""
+        self.answered = False
+        self.ended = False
+
+    def send(self, response: Response) -> None:
+        """Take one response of the model."""
+        self.stream.take(self, response)
+
+
+class Stream:
+    """One call of ModelStreamInfer."""
+
+    def __init__(self, repository: Repository, context: Context) -> None:
+        self._repository = repository
+        self._context = context
+        metadata = dict(context.invocation_metadata() or ())
+        self._errors_end_stream = metadata.get(ERRORS_END_STREAM) == "true"
+        self._open: set[_Slot] = set()
+        """Requests without their final response."""
+        self._line: deque[_Slot] = deque()
+        """Requests that are answered in order, as far as they are not."""
+        self._outbox: deque[bytes | InferError] = deque()
+        self._unsent = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._all_read = False
+        self._ending: InferError | None = None
+        self._to_write = asyncio.Event()
+        self._may_read = asyncio.Event()
+
+    async def serve(self, requests: AsyncIterator[bytes]) -> InferError | None:
+        """Read and write until all is answered; return the error that ends the stream."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._reader = group.create_task(self._read(requests))
+                error = await self._write()
+                self._reader.cancel()
+        finally:
+            for slot in tuple(self._open):
+                self._cancel(slot)
+        return error
+
+    def close(self) -> None:
+        """Take no more requests and end when those that were taken are answered."""
+        self._ending = InferError(
+            Fault.UNAVAILABLE, "GRPC server is shutting down and has stopped accepting new requests."
+        )
+        self._all_read = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._to_write.set()
+
+    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for body in requests:
+                self._accept(body)
+                while len(self._open) + self._unsent >= MAX_OPEN:
+                    self._may_read.clear()
+                    await self._may_read.wait()
+        except grpc.aio.BaseError:
+            pass  # the client went away; the call is cancelled
+        self._all_read = True
+        self._to_write.set()
+
+    async def _write(self) -> InferError | None:
+        while True:
+            while self._outbox:
+                item = self._outbox.popleft()
+                self._unsent -= 1
+                if isinstance(item, InferError):
+                    return item
+                try:
+                    await self._context.write(item)
+                except grpc.aio.BaseError:
+                    return InferError(Fault.CANCELLED, "")
+                self._may_read.set()
+            if self._all_read and not self._open:
+                return self._ending
+            self._to_write.clear()
+            await self._to_write.wait()
+
+    def _accept(self, body: bytes) -> None:
+        """Leave a request with its model, or answer with the error that keeps it from there."""
+        slot = _Slot(self)
+        self._line.append(slot)
+        try:
+            slot.message = _read_message(body)
+            self._post(slot)
+        except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
+            if slot not in self._line:
+                self._line.append(slot)
+            self._open.discard(slot)
+            slot.ordered = slot.ended = True
+            told = pb.ModelStreamInferResponse(error_message=as_infer_error(error).message)
+            told.infer_response.id = slot.message.id
+            self._put(slot, written(told))
+
+    def _post(self, slot: _Slot) -> None:
+        message = slot.message
+        model = self._repository.find(message.model_name, parse_model_version(message.model_version))
+        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model)
+        slot.model = model
+        if model.config.decoupled:
+            slot.ordered = False
+            self._line.pop()
+        self._open.add(slot)
+        model.infer(slot.asked, slot)
+
+    def take(self, slot: _Slot, response: Response) -> None:
+        """Take a response for a slot; never waits and never fails its sender."""
+        if slot not in self._open:
+            return
+        if response.final:
+            self._open.discard(slot)
+            slot.ended = True
+            self._may_read.set()
+        rendered = self._render(slot, response)
+        if rendered is not None:
+            self._put(slot, rendered)
+        else:
+            self._advance()
+        if self._unsent > MAX_UNSENT:
+            self._outbox.clear()
+            self._outbox.append(
+                InferError(Fault.UNAVAILABLE, f"more than {MAX_UNSENT} responses wait to be read")
+            )
+            self._to_write.set()
+
+    def _put(self, slot: _Slot, item: bytes | InferError) -> None:
+        """Let something that was rendered wait for its turn."""
+        self._unsent += 1
+        if slot.ordered:
+            slot.ready.append(item)
+        else:
+            self._outbox.append(item)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Move to the outbox whatever has come to its turn."""
+        line = self._line
+        while line:
+            head = line[0]
+            self._outbox.extend(head.ready)
+            head.ready.clear()
+            if not head.ended:
+                break
+            line.popleft()
+        self._to_write.set()
+
+    def _render(self, slot: _Slot, response: Response) -> bytes | InferError | None:
+        """Return what is sent for a response; nothing for a final flag that nobody wants to see."""
+        if response.error is not None:
+            return self._render_error(slot, response.error, final=response.final)
+        if not response.empty:
+            slot.answered = True
+            return self._render_outputs(slot, response)
+        if slot.ordered:
+            if slot.answered:
+                return None
+            return self._render_error(slot, internal("expected a single response, got 0"), final=True)
+        if not slot.forms.empty_final:
+            return None
+        told = pb.ModelStreamInferResponse(infer_response=_without_outputs(slot.message))
+        told.infer_response.parameters[FINAL].bool_param = True
+        return written(told)
+
+    def _render_outputs(self, slot: _Slot, response: Response) -> bytes | InferError:
+        assert slot.model is not None
+        assert slot.asked is not None
+        try:
+            answer = kserve_grpc.encode_infer(slot.model, slot.asked, response, slot.forms)
+            answer.parameters[FINAL].bool_param = response.final
+            return written(pb.ModelStreamInferResponse(infer_response=answer))
+        except Exception as error:  # noqa: BLE001 - an error ends its own response and nothing else
+            return self._render_error(slot, as_infer_error(error), final=response.final)
+
+    def _render_error(self, slot: _Slot, error: InferError, *, final: bool) -> bytes | InferError:
+        if self._errors_end_stream:
+            return error
+        told = pb.ModelStreamInferResponse(
+            error_message=error.message, infer_response=_without_outputs(slot.message)
+        )
+        told.infer_response.parameters[FINAL].bool_param = final
+        return written(told)
+
+    def _cancel(self, slot: _Slot) -> None:
+        self._open.discard(slot)
+        if slot.model is not None and slot.asked is not None:
+            slot.model.cancel(slot.asked)
+
+
+def _read_message(body: bytes) -> pb.ModelInferRequest:
+    try:
+        return pb.ModelInferRequest.FromString(body)
+    except DecodeError:
+        raise internal("Unable to parse request") from None
+
+
+def _without_outputs(message: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    """Return what a response without outputs tells: whom it is for, in the words of the request."""
+    return pb.ModelInferResponse(
+        id=message.id, model_name=message.model_name, model_version=message.model_version
+    )

@@ -1,0 +1,1 @@
+"""The HTTP door: KServe's v2 protocol with Triton's extensions."""

@@ -1,0 +1,91 @@
+"""The HTTP door: takes each request to who can answer it, and turns whatever goes wrong into an answer."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from aiohttp.web import BaseRequest, StreamResponse
+
+from ...proto.errors import Fault, InferError
+from ..doorway import Doorway
+from ..settings import HttpSettings
+from .bodies import BodyRefusedError
+from .front import HttpFront, ListenAt
+from .inference import Inference
+from .information import Information
+from .model_control import ModelControl
+from .responses import error_of, failure
+from .routes import Match, MethodNotAllowedError, NoRouteError, Operation, Switchboard
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+Handler = Callable[[BaseRequest, Match], Awaitable[StreamResponse]]
+
+
+def http_front(doorway: Doorway, settings: HttpSettings) -> HttpFront:
+    """Return the front that serves the inference protocol."""
+    return HttpFront(
+        "HTTPService",
+        ListenAt(settings.address, settings.port, settings.reuse_port),
+        HttpDoor(doorway, settings.max_input_size).handle,
+    )
+
+
+class HttpDoor:
+    """Answers every request: with what its operation says, or with the error that ended it."""
+
+    def __init__(self, doorway: Doorway, max_input_size: int) -> None:
+        self._switchboard = Switchboard()
+        self._handlers = _handlers(doorway, max_input_size)
+
+    async def handle(self, request: BaseRequest) -> StreamResponse:
+        """Answer a request; only a cancellation gets through."""
+        try:
+            match = self._switchboard.find(request.method, request.raw_path)
+            return await self._handlers[match.operation](request, match)
+        except InferError as error:
+            return failure(error)
+        except BodyRefusedError as refused:
+            return failure(refused.error, close=True)
+        except NoRouteError:
+            return error_of(HTTPStatus.NOT_FOUND, "Not Found")
+        except MethodNotAllowedError:
+            return error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.exception("request failed by an error of the server", path=request.raw_path)
+            return error_of(
+                HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected error of the server: {type(error).__name__}"
+            )
+
+
+def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handler]:
+    information = Information(doorway, max_input_size)
+    control = ModelControl(doorway, max_input_size)
+    return {
+        Operation.SERVER_LIVE: information.server_live,
+        Operation.SERVER_READY: information.server_ready,
+        Operation.SERVER_METADATA: information.server_metadata,
+        Operation.MODEL_READY: information.model_ready,
+        Operation.MODEL_METADATA: information.model_metadata,
+        Operation.MODEL_CONFIG: information.model_config,
+        Operation.STATISTICS: information.statistics,
+        Operation.REPOSITORY_INDEX: information.repository_index,
+        Operation.INFER: Inference(doorway.repository, max_input_size).infer,
+        Operation.MODEL_LOAD: control.load,
+        Operation.MODEL_UNLOAD: control.unload,
+        Operation.GENERATE: _absent,
+        Operation.TRACE: _absent,
+        Operation.LOGGING: _absent,
+        Operation.SHARED_MEMORY_STATUS: _absent,
+        Operation.SHARED_MEMORY_CHANGE: _absent,
+    }
+
+
+async def _absent(_request: BaseRequest, match: Match) -> StreamResponse:
+    """Refuse an operation of Triton's that this version does not have."""
+    raise InferError(
+        Fault.UNSUPPORTED, f"{match.operation.value} is not available in this version of deuteron"
+    )

@@ -1,0 +1,119 @@
+"""A listening socket with an aiohttp server behind it: how it opens, stops accepting, and closes."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
+
+from ...proto.errors import Fault, InferError
+from .responses import error_of
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+BACKLOG: Final = 1024
+READ_BUFFER: Final = 256 * 1024
+"""Bytes of a body that wait to be read before the sender is held back."""
+MAX_LINE: Final = 16 * 1024
+"""Bytes of a request line, and of one header."""
+MAX_HEADERS: Final = 128
+
+Handle = Callable[[BaseRequest], Awaitable[StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAt:
+    """A socket to listen at."""
+
+    address: str
+    port: int
+    reuse_port: bool = False
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, except that what is not HTTP is refused in JSON and not in the log."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """Return the response to a request that could not even be read; the connection ends with it."""
+        log.debug("request could not be read", remote=request.remote, reason=message or repr(exc))
+        reason = (message or "").partition("\n")[0].strip(" :") or HTTPStatus(status).phrase
+        return error_of(status, reason, close=True)
+
+
+class _Server(web.Server):
+    """aiohttp's server with connections of our own."""
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # None switches it off, the annotation forgot
+            auto_decompress=False,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
+            read_bufsize=READ_BUFFER,
+        )
+
+
+class HttpFront:
+    """Where HTTP requests come in; each goes to `handle`, which answers every one of them."""
+
+    def __init__(self, service: str, socket: ListenAt, handle: Handle) -> None:
+        self.service = service
+        self.port = socket.port
+        """The port listened at; where 0 was asked for, it is known once started."""
+        self._socket = socket
+        self._server = _Server(handle, handler_cancellation=True)
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `address:port`."""
+        return f"{self._socket.address}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; raises InferError(UNAVAILABLE) when the port cannot be had."""
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._server,
+                self._socket.address or None,
+                self._socket.port,
+                backlog=BACKLOG,
+                reuse_port=self._socket.reuse_port or None,
+            )
+        except OSError as error:
+            raise _not_listening(self.address, error) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        log.info("Started %s at %s", self.service, self.address)
+
+    async def stop_accepting(self) -> None:
+        """Refuse new connections from now on; those that are open go on."""
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self, grace_s: float) -> None:
+        """End every connection: idle ones at once, the others after their request or after the grace."""
+        await self.stop_accepting()
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace_s)
+
+
+def _not_listening(address: str, error: OSError) -> InferError:
+    if error.errno == errno.EADDRINUSE:
+        return InferError(Fault.UNAVAILABLE, f"Socket '{address}' already in use ")
+    return InferError(Fault.UNAVAILABLE, f"cannot listen at '{address}': {error.strerror or error}")

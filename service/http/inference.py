@@ -1,0 +1,97 @@
+"""Inference over HTTP: from a body to a model and back."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import hdrs
+from aiohttp.web import BaseRequest
+from multidict import istr
+
+from ...actors.reply import OneReply
+from ...actors.repository import Repository
+from ...actors.servable import Servable
+from ...proto import kserve_http
+from ...proto.errors import Fault, InferError
+from ...proto.message import Request, Response
+from .bodies import MAX_BODY_SIZE, compressed, decompressed, preferred_encoding, read_body
+from .responses import ReadyResponse, head_of
+from .routes import Match
+
+# Headers are looked up for every request; an `istr` is folded once.
+_JSON_LENGTH: Final = istr(kserve_http.HEADER)
+
+_JSON_HEAD: Final = head_of(200, "application/json")
+_BINARY_HEAD: Final = head_of(200, "application/octet-stream", f"{kserve_http.HEADER}: %d\r\n")
+
+OFF_LOOP_SIZE: Final = 64 * 1024
+"""Bytes from which it pays to compress and decompress on another thread."""
+
+
+class Inference:
+    """The handler that asks models."""
+
+    def __init__(self, repository: Repository, max_input_size: int) -> None:
+        self._repository = repository
+        self._max_input_size = max_input_size
+
+    async def infer(self, request: BaseRequest, match: Match) -> ReadyResponse:
+        """Answer one inference request; raises InferError for whatever keeps it from being served."""
+        model = self._repository.find(match.model, match.version)
+        if model.config.decoupled:
+            raise InferError(
+                Fault.UNSUPPORTED,
+                "HTTP end point doesn't support models with decoupled transaction policy",
+            )
+        headers = request.headers
+        json_length_text = headers.get(_JSON_LENGTH)
+        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        # Without the header all is JSON; binary tensors have no other bound than that of any body.
+        limit = self._max_input_size if json_length_text is None or encoding else MAX_BODY_SIZE
+        body = await read_body(request, limit)
+        if encoding:
+            body = await self._decompress(body, encoding)
+        json_length = kserve_http.parse_json_length(json_length_text, len(body))
+        asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size)
+        response = await _ask(model, asked)
+        answer = kserve_http.encode_infer(model, asked, response, forms)
+        accepted = headers.get(hdrs.ACCEPT_ENCODING)
+        if accepted is not None and (preferred := preferred_encoding(accepted)) != "identity":
+            return await _compress(answer, preferred)
+        size = len(answer.head) + sum(map(len, answer.blobs))
+        if answer.json_length is None:
+            return ReadyResponse(_JSON_HEAD + b"%d\r\n" % size, (answer.head,), size)
+        head = _BINARY_HEAD % answer.json_length + b"%d\r\n" % size
+        return ReadyResponse(head, (answer.head, *answer.blobs), size)
+
+    async def _decompress(self, body: bytes, encoding: str) -> bytes:
+        if len(body) < OFF_LOOP_SIZE:
+            return decompressed(body, encoding, self._max_input_size)
+        return await asyncio.to_thread(decompressed, body, encoding, self._max_input_size)
+
+
+async def _ask(model: Servable, request: Request) -> Response:
+    reply = OneReply()
+    model.infer(request, reply)
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        model.cancel(request)
+        raise
+
+
+async def _compress(answer: kserve_http.Answer, encoding: str) -> ReadyResponse:
+    """Return the response in an encoding; the length of its JSON is told as it is without one."""
+    plain = b"".join((answer.head, *answer.blobs))
+    if len(plain) < OFF_LOOP_SIZE:
+        body = compressed(plain, encoding)
+    else:
+        body = await asyncio.to_thread(compressed, plain, encoding)
+    headers = f"Content-Encoding: {encoding}\r\n"
+    if answer.json_length is not None:
+        headers += f"{kserve_http.HEADER}: {answer.json_length}\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%bContent-Length: %d\r\n" % (
+        answer.content_type.encode(),
+        headers.encode(),
+        len(body),
+    )
+    return ReadyResponse(head, (body,), len(body))

@@ -1,0 +1,215 @@
+"""Metrics in Prometheus' text form, read from the counters when they are asked for.
+
+The hot path pays nothing for them. Names, types, labels and units are Triton's. So is the spelling, with
+labels in alphabetical order and whole numbers without a decimal point; prometheus_client's own exposition
+writes both otherwise.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Literal
+
+import structlog
+from aiohttp.web import BaseRequest, StreamResponse
+
+from ..actors.repository import Repository
+from ..actors.servable import Servable
+from .doorway import Doorway
+from .http.front import HttpFront, ListenAt
+from .http.responses import PLAIN_TEXT, error_of, head_of, with_body
+from .machine import Machine, Reading
+from .settings import MetricsSettings
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+Kind = Literal["counter", "gauge"]
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a metric, and the labels that tell whose it is."""
+
+    value: Number
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric with all its samples."""
+
+    name: str
+    kind: Kind
+    help: str
+    samples: Iterable[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetric:
+    """A metric that every version of every model has one sample of."""
+
+    name: str
+    kind: Kind
+    help: str
+    read: Callable[[Servable], Number]
+
+
+_NS_PER_US: Final = 1000
+
+COUNTS: Final = (
+    ModelMetric(
+        "nv_inference_request_success",
+        "counter",
+        "Number of requests that were answered",
+        lambda model: model.statistics.success.count,
+    ),
+    ModelMetric(
+        "nv_inference_count",
+        "counter",
+        "Number of inferences: the rows of all requests that were answered",
+        lambda model: model.statistics.inference_count,
+    ),
+    ModelMetric(
+        "nv_inference_exec_count",
+        "counter",
+        "Number of times the model was executed, each time with one batch",
+        lambda model: model.statistics.execution_count,
+    ),
+)
+
+LATENCIES: Final = (
+    ModelMetric(
+        "nv_inference_request_duration_us",
+        "counter",
+        "Microseconds from request to answer, added up",
+        lambda model: model.statistics.success.ns // _NS_PER_US,
+    ),
+    ModelMetric(
+        "nv_inference_queue_duration_us",
+        "counter",
+        "Microseconds that requests waited in the queue, added up",
+        lambda model: model.statistics.queue.ns // _NS_PER_US,
+    ),
+    ModelMetric(
+        "nv_inference_compute_input_duration_us",
+        "counter",
+        "Microseconds in which inputs were prepared, added up",
+        lambda model: model.statistics.compute_input.ns // _NS_PER_US,
+    ),
+    ModelMetric(
+        "nv_inference_compute_infer_duration_us",
+        "counter",
+        "Microseconds in which the model ran, added up",
+        lambda model: model.statistics.compute_infer.ns // _NS_PER_US,
+    ),
+    ModelMetric(
+        "nv_inference_compute_output_duration_us",
+        "counter",
+        "Microseconds in which outputs were taken, added up",
+        lambda model: model.statistics.compute_output.ns // _NS_PER_US,
+    ),
+)
+
+GAUGES: Final = (
+    ModelMetric(
+        "nv_inference_pending_request_count",
+        "gauge",
+        "Number of requests that wait for their execution",
+        lambda model: model.statistics.pending,
+    ),
+    ModelMetric(
+        "nv_model_load_duration_secs",
+        "gauge",
+        "Seconds it took to load the model",
+        lambda model: model.statistics.load_seconds,
+    ),
+)
+
+
+def model_families(repository: Repository, *, latencies: bool) -> Iterator[Family]:
+    """Yield the metrics of all models that are served now."""
+    models = [(model, {"model": model.name, "version": str(model.version)}) for model in repository.served()]
+    yield Family(
+        "nv_inference_request_failure",
+        "counter",
+        "Number of requests that were accepted and not answered, by reason",
+        [
+            Sample(count, {**labels, "reason": reason})
+            for model, labels in models
+            for reason, count in model.statistics.failures.items()
+        ],
+    )
+    for metric in (*COUNTS, *(LATENCIES if latencies else ()), *GAUGES):
+        samples = [Sample(metric.read(model), labels) for model, labels in models]
+        yield Family(metric.name, metric.kind, metric.help, samples)
+
+
+def machine_families(reading: Reading) -> Iterator[Family]:
+    """Yield the metrics of the machine."""
+    for name, help_text, value in (
+        ("nv_cpu_utilization", "Part of the processors' time that is used [0.0 - 1.0]", reading.utilization),
+        ("nv_cpu_memory_total_bytes", "Bytes of memory of the machine", reading.memory_total),
+        ("nv_cpu_memory_used_bytes", "Bytes of memory that are not available", reading.memory_used),
+    ):
+        yield Family(name, "gauge", help_text, [Sample(value, {})])
+
+
+def exposition(families: Iterable[Family]) -> bytes:
+    """Return the text of metrics; those without samples are left out."""
+    lines: list[str] = []
+    for family in families:
+        name = family.name
+        samples = [f"{name}{_labels(each.labels)} {_number(each.value)}" for each in family.samples]
+        if samples:
+            lines += (f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}", *samples)
+    lines.append("")
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: Number) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+class MetricsDoor:
+    """Answers those who collect metrics."""
+
+    def __init__(self, repository: Repository, settings: MetricsSettings) -> None:
+        self._repository = repository
+        self._latencies = settings.counter_latencies
+        self._machine = Machine(settings.interval_ms / 1000) if settings.cpu else None
+
+    async def handle(self, request: BaseRequest) -> StreamResponse:
+        """Answer `GET /metrics`; every other path is empty, as with Triton."""
+        if request.method != "GET":
+            return error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
+        is_metrics = request.raw_path.partition("?")[0] == "/metrics"
+        return with_body(head_of(HTTPStatus.OK, PLAIN_TEXT), self.text() if is_metrics else b"")
+
+    def text(self) -> bytes:
+        """Return all metrics as they are now."""
+        return exposition(self._families())
+
+    def _families(self) -> Iterator[Family]:
+        yield from model_families(self._repository, latencies=self._latencies)
+        if self._machine is not None:
+            try:
+                yield from machine_families(self._machine.read())
+            except (OSError, ValueError, KeyError) as error:
+                log.warning("the state of the machine could not be read", reason=str(error))
+
+
+def metrics_front(doorway: Doorway, settings: MetricsSettings) -> HttpFront:
+    """Return the front that serves the metrics."""
+    door = MetricsDoor(doorway.repository, settings)
+    return HttpFront("Metrics Service", ListenAt(settings.address, settings.port), door.handle)

@@ -1,0 +1,1 @@
+"""PyTorch models: TorchScript (`model.pt`) and exported programs (`model.pt2`)."""

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
+from textwrap import shorten
 from typing import Final
 
 import orjson
@@ -23,6 +24,8 @@ log: Final = structlog.stdlib.get_logger(__name__)
 
 HTTP_SERVICE: Final = "HTTPService"
 
+MAX_STATUS: Final = 120
+"""Characters of a status; the whole reason stands in the log and in the repository index."""
 MAX_SAMPLE_ELEMENTS: Final = 64
 """Elements of an input that still fit into a command line one likes to paste."""
 _NO_SAMPLE: Final = frozenset({Datatype.BYTES, Datatype.FP16, Datatype.BF16})
@@ -58,7 +61,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 def _row(entry: IndexEntry) -> tuple[str, str, str]:
     version = "-" if entry.version is None else str(entry.version)
     status = f"{entry.state}: {entry.reason}" if entry.reason else entry.state or "not loaded"
-    return printable(entry.name), version, printable(status)
+    return printable(entry.name), version, shorten(printable(status), MAX_STATUS, placeholder=" …")
 
 
 def command_to_try(models: Iterable[Servable], address: str | None) -> str:

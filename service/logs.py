@@ -51,7 +51,10 @@ def configure(settings: LogSettings) -> None:
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if settings.verbose else logging.INFO)
     structlog.configure(
-        processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -34,7 +34,7 @@ ABSENT: Final = (
 
 def rpc_handlers(
     doorway: Doorway, gate: Gate, streams: OpenStreams
-) -> list[grpc.GenericRpcHandler[bytes, bytes]]:
+) -> "list[grpc.GenericRpcHandler[bytes, bytes]]":
     """Return the handlers of all services.
 
     They are generic on purpose: for every method that is registered by its name, grpcio's server waits for
@@ -43,7 +43,7 @@ def rpc_handlers(
 
     def answered(
         message_type: type[Asked], answer: Callable[[Asked], Awaitable[Message]]
-    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         return grpc.unary_unary_rpc_method_handler(unary(gate, message_type, answer))
 
     information = Information(doorway)

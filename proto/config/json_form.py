@@ -94,7 +94,8 @@ def from_json(text: bytes | str, file: str = "") -> pb.ModelConfig:
         if not complaints:
             json_format.ParseDict(document, config)
     except json_format.ParseError as error:
-        complaints.append(Complaint(str(error)).shortened())
+        first_line, *_ = str(error).split("\n")
+        complaints.append(Complaint(first_line).shortened())
     if complaints:
         raise ConfigError([Complaint(each.message, each.path, file) for each in complaints])
     return config

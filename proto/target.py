@@ -1,0 +1,26 @@
+"""The model version that a request goes to, as far as a codec looks at it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from .config import ModelConfig
+
+
+class Target(Protocol):
+    """What is known of a model version before a request is read; nothing here changes while it is served."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def version(self) -> int:
+        """The version that will run, whatever the client asked for."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the model expects and promises."""
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """The lines of the label file of each output that has one."""

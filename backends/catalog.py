@@ -38,23 +38,23 @@ class Catalog:
         """Take the settings of each backend by its name; those under the empty name hold for all."""
         self._settings = settings or {}
         self._made: dict[str, Backend] = {}
-        self._lock = threading.Lock()
+        # One lock for each: a model of one kind does not wait while the engine of another is imported.
+        self._locks = {name: threading.Lock() for name in ENTRIES}
 
     def find(self, name: str) -> Backend:
         """Return the backend of a name; raises InferError where it is unknown or lacks a package."""
-        with self._lock:
-            backend = self._made.get(name)
-            if backend is None:
-                backend = self._made[name] = self._make(name)
-            return backend
-
-    def _make(self, name: str) -> Backend:
-        entry = ENTRIES.get(name)
-        if entry is None:
+        if name not in ENTRIES:
             raise invalid(
                 f"unable to find backend library for backend '{name}', "
                 "try specifying runtime on the model configuration."
             )
+        with self._locks[name]:
+            backend = self._made.get(name)
+            if backend is None:
+                backend = self._made[name] = self._make(name, ENTRIES[name])
+            return backend
+
+    def _make(self, name: str, entry: Entry) -> Backend:
         try:
             module = import_module(entry.module, __package__)
         except ImportError as error:

@@ -241,7 +241,8 @@ class OnnxPlan:
         return OnnxEngine(self)
 
     def close(self) -> None:
-        """Give back the session; Python frees it when the last engine has let go of it."""
+        """Let go of the session."""
+        del self.session
 
 
 class OnnxEngine:
@@ -285,7 +286,9 @@ class OnnxEngine:
     def _run_values(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Run a model with BF16 tensors, which ONNX Runtime does not take from numpy, nor give to it."""
         values = {
-            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                np.require(array, requirements=("C", "A")), _BFLOAT16
+            )
             if self._plan.inputs[name].datatype is Datatype.BF16
             else ort.OrtValue.ortvalue_from_numpy(array)
             for name, array in feeds.items()

@@ -135,7 +135,8 @@ class PyTorchPlan:
         return PyTorchEngine(self, self._program if self._is_shared else self._read())
 
     def close(self) -> None:
-        """Give back the program; Python frees it when the last engine has let go of it."""
+        """Let go of the program."""
+        del self._program
 
     def _read(self) -> Program:
         if is_exported(self._path.name, self.config.platform):
@@ -173,7 +174,8 @@ class PyTorchEngine:
             emit(row, response)
 
     def close(self) -> None:
-        """Give back nothing: the program belongs to the plan."""
+        """Let go of the program."""
+        del self._program
 
     def _run(self, values: Sequence[Value]) -> Sequence[Value]:
         plan = self._plan

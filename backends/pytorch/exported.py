@@ -93,9 +93,8 @@ def _tensor_info(name: str, node: torch.fx.Node | None) -> TensorInfo:
     value = node.meta.get("val") if node is not None else None
     if not isinstance(value, torch.Tensor):
         raise InferError(Fault.UNSUPPORTED, f"'{name}' of the exported program is not a tensor")
-    sizes: Iterable[object] = (
-        value.shape
-    )  # PyTorch's annotations leave out the symbols of sizes not known yet
+    # PyTorch's annotations leave out the symbols that stand for sizes not known yet.
+    sizes: Iterable[object] = value.shape
     shape = tuple(size if isinstance(size, int) else ANY_SIZE for size in sizes)
     return TensorInfo(name, DATATYPES.get(value.dtype, Datatype.INVALID), shape)
 
@@ -119,4 +118,16 @@ def _paths(spec: pytree.TreeSpec) -> list[Any]:
 
 
 def _spell(path: Iterable[Any]) -> str:
-    return "".join(f"[{step.idx if isinstance(step, pytree.SequenceKey) else step.key}]" for step in path)
+    return "".join(f"[{_step(key)}]" for key in path)
+
+
+def _step(key: pytree.KeyEntry) -> object:
+    match key:
+        case pytree.SequenceKey():
+            return key.idx
+        case pytree.MappingKey():
+            return key.key
+        case pytree.GetAttrKey():
+            return key.name
+        case _:
+            return key

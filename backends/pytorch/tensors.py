@@ -34,7 +34,7 @@ def to_torch(array: Array, datatype: Datatype, device: torch.device, *, own: boo
     if datatype is Datatype.BYTES:
         strings: list[bytes] = array.ravel().tolist()
         return strings
-    if own or not array.flags.aligned:
+    if own or not (array.flags.aligned and array.flags.c_contiguous):
         array = array.copy()
     # from_numpy warns of memory that is read-only, as that of a request is; DLPack passes it on in silence.
     tensor = torch.from_numpy(array) if array.flags.writeable else from_dlpack(array)

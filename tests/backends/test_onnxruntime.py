@@ -156,6 +156,18 @@ def test_bytes_of_a_socket_are_read_where_they_lie(rig: Rig) -> None:
         assert rig.answer(engine, X=Tensor(Datatype.FP32, (3,), body))["Y"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("datatype", [Datatype.BF16, Datatype.FP16, Datatype.BYTES])
+def test_elements_in_any_order_of_memory_are_taken(rig: Rig, datatype: Datatype) -> None:
+    save_identity(rig, ONNX_TYPES[datatype], "m", "n")
+    engine = rig.engine(BACKEND, identity_config(datatype, "-1, -1"))
+    given = np.arange(6).reshape(2, 3).astype(datatype.numpy_type)
+    if datatype is Datatype.BYTES:
+        given = np.array([[b"a", b"b", b"c"], [b"d", b"e", b"f"]], np.object_)
+    for array in (given[::-1], given.T, given[:, ::2]):
+        answer = rig.answer(engine, X=Tensor.from_numpy(array, datatype))
+        np.testing.assert_array_equal(answer["Y"], array)
+
+
 def test_a_scalar_is_one_element_to_the_client(rig: Rig) -> None:
     save_identity(rig, Proto.FLOAT)
     engine = rig.engine(BACKEND, identity_config(Datatype.FP32, "1, 1"))

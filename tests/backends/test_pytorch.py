@@ -294,6 +294,14 @@ def test_bytes_that_lie_askew_are_moved(rig: Rig, script: Save) -> None:
     assert rig.answer(engine, x=Tensor(Datatype.FP32, (2,), body))["y"].tolist() == [0, 1]
 
 
+def test_elements_in_any_order_of_memory_are_taken(rig: Rig, script: Save) -> None:
+    script(Identity())
+    engine = rig.engine(BACKEND, config("x", "y", dims="-1, -1"))
+    given = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for array in (given[::-1], given.T, given[:, ::2]):
+        np.testing.assert_array_equal(rig.answer(engine, x=array)["y"], array)
+
+
 def test_a_model_that_writes_to_its_arguments_harms_no_request(rig: Rig, script: Save) -> None:
     script(InPlace())
     engine = rig.engine(BACKEND, config("x", "y"))

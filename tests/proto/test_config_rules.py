@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from deuteron.proto.config import ConfigError, Gpus, VersionFiles, read_config, validated
+from deuteron.proto.config import ConfigError, Gpus, VersionFiles, read_config, validate, validated
+from deuteron.proto.schema import model_config_pb2 as pb
 
 CASES = [
     pytest.param(lines, id=f"{file.stem}: {lines[0]}")
@@ -68,6 +69,21 @@ def test_what_is_wrong_before_the_backend_is_asked_is_told_all_at_once() -> None
         "m/config.pbtxt:3:17: metric control must specify 'metric_identifier'",
         "m/config.pbtxt:3:17: metric control must specify 'histogram_options'",
     ]
+
+
+def test_a_message_that_nobody_filled_in_or_normalised_lacks_what_that_adds() -> None:
+    assert [each.message for each in validate(pb.ModelConfig())] == [
+        "model configuration must specify 'name'",
+        "unexpected platform type '' for ",
+        "must specify 'version policy' for ",
+        "must specify one or more 'instance group's for ",
+    ]
+
+
+def test_a_gpu_group_that_nobody_normalised_has_no_gpus() -> None:
+    config = pb.ModelConfig(name="m", instance_group=[pb.ModelInstanceGroup(name="g", kind="KIND_GPU")])
+    message = "instance group g of model m has kind KIND_GPU but specifies no GPUs"
+    assert message in [each.message for each in validate(config, Gpus((0,)))]
 
 
 def test_a_configuration_may_be_incomplete_until_the_backend_was_asked() -> None:

@@ -15,8 +15,19 @@ from typing import Final
 from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.device import HOST, Device, HostStream
-from ..backends.model_directory import CONFIG_NAME, ModelDirectory
-from ..proto.config import ENSEMBLE, Draft, InstanceKind, ModelConfig, completed, read_config, validated
+from ..backends.model_directory import CONFIG_NAME, ModelDirectory, read_bounded
+from ..proto.config import (
+    ENSEMBLE,
+    ConfigError,
+    Draft,
+    InstanceKind,
+    ModelConfig,
+    check_ensemble_wiring,
+    completed,
+    read_config,
+    validated,
+    with_transaction_policy,
+)
 from ..proto.errors import Fault, InferError, invalid
 from .conductor import EnsembleVersion, Find
 from .instance import Instance
@@ -70,7 +81,7 @@ class Loader:
                 Fault.NOT_FOUND,
                 f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled",
             )
-        text = file.read_bytes() if file is not None else b""
+        text = read_bounded(file) if file is not None else b""
         return read_config(text, str(file or directory.path / CONFIG_NAME), directory.name, files)
 
     async def load(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
@@ -81,7 +92,7 @@ class Loader:
             prepared = await lane.call(self._prepare, directory, draft, version)
             if prepared.plan is None:
                 lane.close()
-                return EnsembleVersion(prepared.config, version, prepared.labels, self._find)
+                return self._ensemble(prepared, draft, version)
             statistics = Statistics()
             instances = await _seat(prepared.config, prepared.plan, lane, statistics)
         except InferError:
@@ -92,6 +103,22 @@ class Loader:
             raise InferError(Fault.INTERNAL, f"{type(error).__name__}: {error}") from error
         statistics.load_seconds = time.monotonic() - began
         return ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
+
+    def _ensemble(self, prepared: Prepared, draft: Draft, version: int) -> EnsembleVersion:
+        """Return an ensemble that fits the models it is made of, as they are loaded now."""
+        steps = prepared.config.ensemble.steps if prepared.config.ensemble is not None else ()
+        models = {step.model_name: self._find(step.model_name, step.model_version).config for step in steps}
+        try:
+            check_ensemble_wiring(prepared.config, models)
+        except ConfigError as error:
+            raise draft.places.located(error.complaints) from None
+        config = with_transaction_policy(prepared.config, models)
+        if config.decoupled:
+            raise InferError(
+                Fault.UNSUPPORTED,
+                f"ensemble '{config.name}' has decoupled steps, which this version does not offer",
+            )
+        return EnsembleVersion(config, version, prepared.labels, self._find)
 
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""

@@ -17,6 +17,7 @@ from .lane import Lane
 from .one_by_one import OneByOne
 from .ordering import Line
 from .reply import Reply
+from .reshaping import ReshapingReply, reshaped_outputs
 from .router import Abandon, Drain, Router, Withdraw
 from .schedule import InstanceId, Job, Schedule
 from .statistics import Statistics
@@ -43,6 +44,7 @@ class ModelVersion:
     __slots__ = (
         "_instances",
         "_plan",
+        "_reshaped",
         "_router",
         "admission",
         "config",
@@ -68,6 +70,7 @@ class ModelVersion:
         self.admission = Admission(config)
         self.statistics = statistics
         self._plan = plan
+        self._reshaped = reshaped_outputs(config)
         self._instances = {instance.id: instance for instance in instances}
         ordered = config.dynamic_batching is not None and config.dynamic_batching.preserve_ordering
         self._router = Router(
@@ -82,6 +85,8 @@ class ModelVersion:
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and leave it with the router; raises InferError at once when it is refused."""
         self.admission.check(request)
+        if self._reshaped:
+            reply = ReshapingReply(reply, self._reshaped, batching=self.config.max_batch_size > 0)
         job = Job(request, reply, now())
         self._router.post(job)
         return job

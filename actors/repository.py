@@ -19,7 +19,7 @@ import structlog
 
 from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, ModelDirectory, list_repositories
-from ..proto.config import ConfigError, Draft, check_ensemble_wiring
+from ..proto.config import ConfigError, Draft
 from ..proto.config.model_config import version_policy
 from ..proto.errors import Fault, InferError, internal, invalid
 from ..proto.message import LATEST
@@ -272,7 +272,7 @@ class Repository:
             if entry.phase is not VersionPhase.READY:
                 entry.step(VersionEvent.LOAD)
         loads = await asyncio.gather(
-            *(self._load_version(directory, draft, version) for version in selected), return_exceptions=True
+            *(self._build(directory, draft, version) for version in selected), return_exceptions=True
         )
         outcomes = dict(zip(selected, loads, strict=True))
         failures = {
@@ -287,19 +287,9 @@ class Repository:
         for version in set(record.serving) - set(selected):
             self._retire(record, version)
 
-    async def _load_version(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
+    async def _build(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
         async with self._loading:
-            servable = await self._loader.load(directory, draft, version)
-        if servable.config.ensemble is not None:
-            names = {step.model_name for step in servable.config.ensemble.steps}
-            models = {name: self.find(name).config for name in names}
-            check_ensemble_wiring(servable.config, models)
-            if any(config.decoupled for config in models.values()):
-                raise InferError(
-                    Fault.UNSUPPORTED,
-                    f"ensemble '{servable.name}' has decoupled steps, which this version does not offer",
-                )
-        return servable
+            return await self._loader.load(directory, draft, version)
 
     def _put_in_service(self, record: ModelRecord, version: int, servable: Servable) -> None:
         entry = record.versions[version]

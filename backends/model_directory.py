@@ -12,6 +12,7 @@ from typing import Final
 
 from ..proto.config import ModelConfig
 from ..proto.config.platforms import VersionFiles
+from ..proto.config.text import MAX_TEXT_BYTES
 from ..proto.errors import Fault, InferError, invalid
 
 CONFIG_NAME: Final = "config.pbtxt"
@@ -91,6 +92,12 @@ class Listing:
     found: Mapping[str, ModelDirectory]
     ambiguous: frozenset[str]
     """Names that stand in more than one repository; such models are not served."""
+
+
+def read_bounded(file: Path) -> bytes:
+    """Return what a configuration file says, up to one byte more than it may, so that too much shows."""
+    with file.open("rb") as opened:
+        return opened.read(MAX_TEXT_BYTES + 1)
 
 
 def list_repositories(repositories: Iterable[Path]) -> Listing:

@@ -11,10 +11,8 @@ from .byte_strings import LENGTH_SIZE
 from .config.model_config import InputSpec
 from .datatypes import Datatype
 from .errors import InferError, invalid, request_prefix
-from .sizes import MAX_SIZE, POINTER_SIZE, shape_text, size_within_bounds
+from .sizes import MAX_SIZE, POINTER_SIZE, WILDCARD, reshaped_dims, shape_text, size_within_bounds
 from .tensor import Shape, Tensor
-
-_WILDCARD: Final = -1
 
 _BATCH_NOTE: Final = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended "
@@ -51,7 +49,7 @@ class InputRule:
         self.batched = batching and not spec.is_shape_tensor
         self._model_name = model_name
         self._reshape = spec.reshape
-        self._fixed_dims = None if _WILDCARD in spec.dims else spec.dims
+        self._fixed_dims = None if WILDCARD in spec.dims else spec.dims
         sized = self._fixed_dims is not None and spec.datatype is not Datatype.BYTES
         # Bytes of a row, or of a tensor without rows; None where they differ from tensor to tensor.
         self._expected_size = size_within_bounds(spec.dims, spec.datatype.item_size) if sized else None
@@ -88,28 +86,25 @@ class InputRule:
         if self._reshape is None:
             return tensor
         rows = 1 if self.batched else 0
-        variable = (
-            size for size, dim in zip(tensor.shape[rows:], self.dims, strict=True) if dim == _WILDCARD
-        )
-        shape = tuple(next(variable) if dim == _WILDCARD else dim for dim in self._reshape)
-        return tensor.reshaped(tensor.shape[:rows] + shape)
+        own = reshaped_dims(tensor.shape[rows:], self.dims, self._reshape)
+        return tensor.reshaped(tensor.shape[:rows] + own)
 
     def _check_dims(self, shape: Shape, request_id: str) -> None:
         """Compare dimensions where wildcards may stand for any size; raises InferError."""
         own = shape[1:] if self.batched else shape
         fits = len(own) == len(self.dims)
         for size, dim in zip(own, self.dims, strict=False) if fits else ():
-            if size == _WILDCARD:
+            if size == WILDCARD:
                 raise self._refusal(
                     request_id,
                     f"All input dimensions should be specified for input '{self.name}' for model "
                     f"'{self._model_name}', got {shape_text(shape)}",
                 )
-            if dim not in (_WILDCARD, size):
+            if dim not in (WILDCARD, size):
                 fits = False
                 break
         if not fits:
-            expected = (_WILDCARD, *self.dims) if self.batched else self.dims
+            expected = (WILDCARD, *self.dims) if self.batched else self.dims
             note = _BATCH_NOTE if self.batched else ""
             raise self._refusal(
                 request_id,

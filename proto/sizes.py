@@ -12,6 +12,9 @@ from .tensor import Shape
 MAX_SIZE: Final = 2**63 - 1
 """Elements, and bytes, that a tensor may have: Triton counts both in signed 64-bit integers."""
 
+WILDCARD: Final = -1
+"""Stands for any size among the dimensions of a configuration."""
+
 POINTER_SIZE: Final = 8
 """Bytes that one BYTES element takes in an array, whatever its length."""
 
@@ -28,6 +31,12 @@ def size_within_bounds(shape: Shape, item_size: int) -> int | None:
         else:
             empty = True
     return 0 if empty else size
+
+
+def reshaped_dims(sizes: Shape, dims: Shape, reshape: Shape) -> Shape:
+    """Return the sizes that fit `dims` as they fit `reshape`, wildcards taking theirs in order."""
+    variable = (size for size, dim in zip(sizes, dims, strict=True) if dim == WILDCARD)
+    return tuple(next(variable) if dim == WILDCARD else dim for dim in reshape)
 
 
 def shape_text(shape: Iterable[int]) -> str:

@@ -1,7 +1,7 @@
 """Outputs in the shape a configuration promises, where the model makes them in another.
 
-The way in is admission's: a client's shape becomes the model's there. This is the way out, and only replies to
-models with such outputs pass through it.
+The way in is admission's: a client's shape becomes the model's there. This is the way out, and only replies
+to models with such outputs pass through it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -134,7 +134,3 @@ class Settings:
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()
     """What to tell the operator about the command line as soon as there is a log."""
-
-    def backend(self, name: str) -> dict[str, str]:
-        """Return the settings of one backend, its own before those for all."""
-        return {**self.backends.get("", {}), **self.backends.get(name, {})}

@@ -6,9 +6,10 @@ import grpc
 import structlog
 
 from ...proto.errors import Fault, InferError
+from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 from ..doorway import Doorway
 from ..settings import GrpcSettings, KeepaliveSettings
-from .rpc import MAX_MESSAGE_SIZE, Gate
+from .rpc import Gate
 from .service import rpc_handlers
 from .stream import OpenStreams
 

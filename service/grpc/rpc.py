@@ -12,11 +12,9 @@ import structlog
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from ...proto.errors import Fault, InferError, internal, invalid
+from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 
 log: Final = structlog.stdlib.get_logger(__name__)
-
-MAX_MESSAGE_SIZE: Final = 2**31 - 1
-"""Bytes of one message, in both directions."""
 
 MAX_DETAILS: Final = 2000
 """Characters of the message of a status: it travels in a header, and clients take few kilobytes of those."""

@@ -35,6 +35,13 @@ class BodyRefusedError(Exception):
         self.error = error
 
 
+class UnknownEncodingError(InferError):
+    """A `Content-Encoding` that is not understood."""
+
+    def __init__(self) -> None:
+        super().__init__(Fault.UNSUPPORTED, "Unsupported compression type")
+
+
 async def read_body(request: BaseRequest, limit: int = MAX_BODY_SIZE) -> bytes:
     """Return the body; raises `BodyRefusedError` for one that is too large or too slow."""
     content = request.content
@@ -98,7 +105,7 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in _ENCODINGS:
-        raise InferError(Fault.UNSUPPORTED, "Unsupported compression type")
+        raise UnknownEncodingError
     if not body:
         raise invalid("nothing to be decompressed")
     inflater = zlib.decompressobj(_ZLIB_OR_GZIP)

@@ -6,11 +6,12 @@ from typing import Final
 
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
+from aiohttp.web_protocol import RequestPayloadError
 
 from ...proto.errors import Fault, InferError
 from ..doorway import Doorway
 from ..settings import HttpSettings
-from .bodies import BodyRefusedError
+from .bodies import BodyRefusedError, UnknownEncodingError
 from .front import HttpFront, ListenAt
 from .inference import Inference
 from .information import Information
@@ -19,6 +20,8 @@ from .responses import error_of, failure
 from .routes import Match, MethodNotAllowedError, NoRouteError, Operation, Switchboard
 
 log: Final = structlog.stdlib.get_logger(__name__)
+
+_KNOWN_ENCODINGS: Final = "Accept-Encoding: gzip, deflate\r\n"
 
 Handler = Callable[[BaseRequest, Match], Awaitable[StreamResponse]]
 
@@ -40,25 +43,36 @@ class HttpDoor:
         self._handlers = _handlers(doorway, max_input_size)
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
-        """Answer a request; only a cancellation gets through."""
+        """Answer a request; only a cancellation and a lost connection get through."""
         try:
             match = self._switchboard.find(request.method, request.raw_path)
             return await self._handlers[match.operation](request, match)
-        except InferError as error:
-            return failure(error)
-        except BodyRefusedError as refused:
-            return failure(refused.error, close=True)
-        except NoRouteError:
-            return error_of(HTTPStatus.NOT_FOUND, "Not Found")
-        except MethodNotAllowedError:
-            return error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
         except ConnectionError:
             raise
-        except Exception as error:
-            log.exception("request failed by an error of the server", path=request.raw_path)
-            return error_of(
-                HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected error of the server: {type(error).__name__}"
-            )
+        except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
+            return _told(error, request)
+
+
+def _told(error: Exception, request: BaseRequest) -> StreamResponse:
+    """Return the response that tells of an error; one that is not made for clients goes to the log."""
+    match error:
+        case UnknownEncodingError():
+            response = failure(error, headers=_KNOWN_ENCODINGS)
+        case InferError():
+            response = failure(error)
+        case BodyRefusedError():
+            response = failure(error.error, close=True)
+        case RequestPayloadError():
+            response = error_of(HTTPStatus.BAD_REQUEST, "the request body is malformed", close=True)
+        case NoRouteError():
+            response = error_of(HTTPStatus.NOT_FOUND, "Not Found")
+        case MethodNotAllowedError():
+            response = error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
+        case _:
+            log.error("request failed by an error of the server", path=request.raw_path, exc_info=error)
+            told = f"unexpected error of the server: {type(error).__name__}"
+            response = error_of(HTTPStatus.INTERNAL_SERVER_ERROR, told)
+    return response
 
 
 def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handler]:

@@ -92,6 +92,6 @@ def error_of(status: int, message: str, *, headers: str = "", close: bool = Fals
     return with_body(head_of(status, JSON, headers), encode_error(message), close=close)
 
 
-def failure(error: InferError, *, close: bool = False) -> ReadyResponse:
+def failure(error: InferError, *, headers: str = "", close: bool = False) -> ReadyResponse:
     """Return the response to a request that failed."""
-    return error_of(HTTP_STATUS[error.fault], error.message, close=close)
+    return error_of(HTTP_STATUS[error.fault], error.message, headers=headers, close=close)

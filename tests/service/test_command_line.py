@@ -105,8 +105,7 @@ def test_backend_settings_are_global_or_of_one_backend(models: str) -> None:
         ],
         {},
     )
-    assert settings.backend("onnxruntime") == {"threads": "1"}
-    assert settings.backend("python") == {"threads": "2", "a": "b=c"}
+    assert settings.backends == {"": {"threads": "1"}, "python": {"threads": "2", "a": "b=c"}}
 
 
 def test_names_may_be_shortened_while_they_are_unambiguous(models: str) -> None:

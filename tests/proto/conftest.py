@@ -31,6 +31,9 @@ class Version:
     def name(self) -> str:
         return self.config.name
 
+    def __repr__(self) -> str:
+        return f"Version({self.name!r})"  # a whole configuration in each failure is too much
+
 
 @pytest.fixture(scope="session")
 def configured() -> Callable[[str], ModelConfig]:

@@ -1,0 +1,71 @@
+"""From a response to a `ModelInferResponse`: the outputs, and their elements in one raw entry for each."""
+
+from typing import Final
+
+from ..classification import classify
+from ..errors import internal, invalid
+from ..message import ParameterValue, Request, Response
+from ..output_forms import OutputForms
+from ..schema import grpc_service_pb2 as pb
+from ..target import Target
+from ..tensor import Tensor
+
+MAX_MESSAGE_SIZE: Final = 2**31 - 1
+"""Bytes of one message: protobuf and gRPC end there."""
+
+_FRAME: Final = 6
+"""Bytes before a large entry of raw contents: its tag and its length."""
+
+
+def encode_infer(
+    target: Target, request: Request, response: Response, forms: OutputForms
+) -> pb.ModelInferResponse:
+    """Return the message that answers a request; raises InferError where an output has no such form."""
+    if response.error is not None:
+        raise response.error
+    answer = pb.ModelInferResponse(model_name=target.name, model_version=str(target.version), id=request.id)
+    try:
+        for name, value in response.parameters.items():
+            _write_parameter(answer.parameters[name], value)
+        outputs = _rendered(target, response, forms)
+        for name, tensor in outputs:
+            answer.outputs.add(name=name, datatype=tensor.datatype.wire_name, shape=tensor.shape)
+    except (TypeError, ValueError) as error:  # text that is no Unicode, or an integer of more than 64 bits
+        raise internal(f"response of model '{target.name}' has no protobuf form: {error}") from None
+    size = sum(tensor.byte_size for _, tensor in outputs)
+    if size > MAX_MESSAGE_SIZE // 2:
+        size += answer.ByteSize() + _FRAME * len(outputs)
+        if size > MAX_MESSAGE_SIZE:
+            raise invalid(
+                f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}."
+            )
+    answer.raw_output_contents.extend([bytes(tensor.raw) for _, tensor in outputs])
+    return answer
+
+
+def _rendered(target: Target, response: Response, forms: OutputForms) -> list[tuple[str, Tensor]]:
+    """Return the outputs, classes in the place of those of which they are wanted; raises InferError."""
+    if not forms.named:
+        return list(response.outputs.items())
+    batching = target.config.max_batch_size > 0
+    return [
+        (
+            name,
+            classify(tensor, classes, target.labels.get(name, ()), batching=batching)
+            if (classes := forms.of(name).classes)
+            else tensor,
+        )
+        for name, tensor in response.outputs.items()
+    ]
+
+
+def _write_parameter(parameter: pb.InferParameter, value: ParameterValue) -> None:
+    match value:
+        case bool():
+            parameter.bool_param = value
+        case int():
+            parameter.int64_param = value
+        case float():
+            parameter.double_param = value
+        case _:
+            parameter.string_param = value

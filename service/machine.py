@@ -28,19 +28,22 @@ class Machine:
     def __init__(self, interval_s: float, proc: Path = Path("/proc")) -> None:
         self._interval_s = interval_s
         self._proc = proc
-        self._ticks = self._read_ticks()
-        self._last = Reading(0.0, *self._read_memory())
-        self._read_at = time.monotonic()
+        self._ticks: tuple[int, int] | None = None
+        self._last = Reading(0.0, 0, 0)
+        self._read_at = 0.0
 
     def read(self) -> Reading:
-        """Return a reading that is not older than the interval; raises OSError where there is no `/proc`."""
+        """Return a reading that is not older than the interval.
+
+        The first one cannot tell yet how busy the processors are. Raises OSError, LookupError or ValueError
+        where `/proc` is not what it is on Linux.
+        """
         now = time.monotonic()
-        if now - self._read_at >= self._interval_s:
-            busy, total = self._ticks
-            self._ticks = self._read_ticks()
-            passed = self._ticks[1] - total
-            used = self._ticks[0] - busy
+        if self._ticks is None or now - self._read_at >= self._interval_s:
+            busy, total = self._read_ticks()
+            used, passed = (0, 0) if self._ticks is None else (busy - self._ticks[0], total - self._ticks[1])
             utilization = min(1.0, max(0.0, used / passed)) if passed > 0 else self._last.utilization
+            self._ticks = busy, total
             self._last = Reading(utilization, *self._read_memory())
             self._read_at = now
         return self._last

@@ -5,9 +5,11 @@ labels in alphabetical order and whole numbers without a decimal point; promethe
 writes both otherwise.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Final, Literal
 
 import structlog
@@ -15,6 +17,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from ..actors.repository import Repository
 from ..actors.servable import Servable
+from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
 from .doorway import Doorway
 from .http.front import HttpFront, ListenAt
 from .http.responses import PLAIN_TEXT, error_of, head_of, with_body
@@ -23,7 +26,7 @@ from .settings import MetricsSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-Kind = Literal["counter", "gauge"]
+Kind = Literal["counter", "gauge", "histogram"]
 Number = int | float
 
 
@@ -33,6 +36,10 @@ class Sample:
 
     value: Number
     labels: Mapping[str, str]
+    suffix: str = ""
+    """What is put behind the name of the family, as for the parts of a histogram."""
+    bound: str = ""
+    """The upper bound of a histogram's bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +162,48 @@ def machine_families(reading: Reading) -> Iterator[Family]:
         yield Family(name, "gauge", help_text, [Sample(value, {})])
 
 
+def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
+    """Yield the metrics that model code keeps of its own."""
+    for family in registry.families():
+        series = family.snapshot()
+        kind: Kind = "gauge" if family.kind is MetricKind.GAUGE else "counter"
+        samples = [Sample(each.value, dict(each.labels)) for each in series]
+        if family.kind is MetricKind.HISTOGRAM:
+            kind = "histogram"
+            samples = [sample for each in series for sample in _histogram(each)]
+        yield Family(family.name, kind, family.description, samples)
+
+
+def _histogram(series: Series) -> Iterator[Sample]:
+    labels = dict(series.labels)
+    yield Sample(sum(series.counts), labels, "_count")
+    yield Sample(series.value, labels, "_sum")
+    bounds = (*map(_number, series.bounds), "+Inf")
+    for bound, count in zip(bounds, accumulate(series.counts), strict=True):
+        yield Sample(count, labels, "_bucket", bound)
+
+
 def exposition(families: Iterable[Family]) -> bytes:
-    """Return the text of metrics; those without samples are left out."""
+    """Return the text of metrics without families that have no samples, or a name that was there before."""
     lines: list[str] = []
+    names: set[str] = set()
     for family in families:
-        name = family.name
-        samples = [f"{name}{_labels(each.labels)} {_number(each.value)}" for each in family.samples]
-        if samples:
-            lines += (f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}", *samples)
+        samples = [
+            f"{family.name}{each.suffix}{_labels(each)} {_number(each.value)}" for each in family.samples
+        ]
+        if samples and family.name not in names:
+            names.add(family.name)
+            told = family.help.replace("\\", r"\\").replace("\n", r"\n")
+            lines += (f"# HELP {family.name} {told}", f"# TYPE {family.name} {family.kind}", *samples)
     lines.append("")
-    return "\n".join(lines).encode("utf-8", "replace")
+    return "\n".join(lines).encode(errors="replace")
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)) + "}"
+def _labels(sample: Sample) -> str:
+    labels = [f'{name}="{_escaped(sample.labels[name])}"' for name in sorted(sample.labels)]
+    if sample.bound:
+        labels.append(f'le="{sample.bound}"')
+    return "{" + ",".join(labels) + "}" if labels else ""
 
 
 def _escaped(value: str) -> str:
@@ -178,7 +211,9 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: Number) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+    if math.isfinite(value):
+        return str(int(value)) if value == int(value) else repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 class MetricsDoor:
@@ -205,8 +240,9 @@ class MetricsDoor:
         if self._machine is not None:
             try:
                 yield from machine_families(self._machine.read())
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, LookupError) as error:
                 log.warning("the state of the machine could not be read", reason=str(error))
+        yield from model_code_families(MODEL_METRICS)
 
 
 def metrics_front(doorway: Doorway, settings: MetricsSettings) -> HttpFront:

@@ -1,0 +1,198 @@
+"""Metrics are Triton's, line by line, and cost nothing until somebody asks."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.http import InferInput
+from tritonclient.http.aio import InferenceServerClient
+
+from deuteron.backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry
+from deuteron.service.doorway import Doorway
+from deuteron.service.http.front import HttpFront
+from deuteron.service.machine import Machine
+from deuteron.service.metrics import (
+    COUNTS,
+    GAUGES,
+    LATENCIES,
+    Family,
+    MetricsDoor,
+    Sample,
+    exposition,
+    model_code_families,
+)
+from deuteron.service.settings import MetricsSettings
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    """Return every sample by its name and its sorted label values, as Prometheus itself reads them.
+
+    The parser takes counters to end in `_total`; Triton's do not.
+    """
+    return {
+        (
+            sample.name.removesuffix("_total"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_tell_what_models_did(
+    http: HttpFront, metrics: HttpFront, session: aiohttp.ClientSession
+) -> None:
+    tensor = InferInput("INPUT0", [3, 4], "FP32")
+    tensor.set_data_from_numpy(np.zeros((3, 4), np.float32))
+    async with InferenceServerClient(http.address) as client:
+        for _ in range(2):
+            await client.infer("simple", [tensor])
+    async with session.get(f"http://{metrics.address}/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        text = await response.text()
+    lines = text.splitlines()
+    assert 'nv_inference_request_success{model="simple",version="1"} 2' in lines
+    assert 'nv_inference_count{model="simple",version="1"} 6' in lines
+    assert 'nv_inference_exec_count{model="simple",version="1"} 2' in lines
+    assert 'nv_inference_request_failure{model="simple",reason="BACKEND",version="1"} 0' in lines
+    assert 'nv_inference_request_success{model="slow",version="1"} 0' in lines
+    found = values(text)
+    assert found["nv_inference_request_duration_us", "simple", "1"] > 0
+    assert found["nv_model_load_duration_secs", "simple", "1"] > 0
+    for reason in ("BACKEND", "CANCELED", "OTHER", "REJECTED"):
+        assert found["nv_inference_request_failure", "large", reason, "1"] == 0
+
+
+async def test_every_family_has_its_published_type(doorway: Doorway) -> None:
+    text = MetricsDoor(doorway.repository, MetricsSettings()).text().decode()
+    for metric in (*COUNTS, *LATENCIES, *GAUGES):
+        assert f"# TYPE {metric.name} {metric.kind}\n" in text
+    assert "# TYPE nv_inference_request_failure counter\n" in text
+    assert "# TYPE nv_cpu_utilization gauge\n" in text
+
+
+async def test_what_is_switched_off_is_left_out(doorway: Doorway) -> None:
+    text = (
+        MetricsDoor(doorway.repository, MetricsSettings(cpu=False, counter_latencies=False)).text().decode()
+    )
+    assert "_duration_us" not in text
+    assert "nv_cpu" not in text
+    assert "nv_inference_count" in text
+
+
+async def test_only_one_path_and_one_method_mean_something(
+    metrics: HttpFront, session: aiohttp.ClientSession
+) -> None:
+    base = f"http://{metrics.address}"
+    async with session.get(f"{base}/metrics?x=1") as response:
+        assert await response.text()
+    async with session.get(f"{base}/other") as response:
+        assert (response.status, await response.text()) == (200, "")
+    async with session.post(f"{base}/metrics") as response:
+        assert (response.status, await response.json()) == (405, {"error": "Method Not Allowed"})
+
+
+def test_the_spelling_is_tritons() -> None:
+    text = exposition(
+        [
+            Family("a", "counter", "back\\slash\nline", [Sample(2.0, {"z": 'q"\\\n', "b": "1"})]),
+            Family("b", "gauge", "b", [Sample(0.25, {}), Sample(float("inf"), {}), Sample(float("nan"), {})]),
+            Family("none", "gauge", "without samples", []),
+            Family("a", "gauge", "a second one", [Sample(1, {})]),
+        ]
+    )
+    assert text.decode().splitlines() == [
+        r"# HELP a back\\slash\nline",
+        "# TYPE a counter",
+        r'a{b="1",z="q\"\\\n"} 2',
+        "# HELP b b",
+        "# TYPE b gauge",
+        "b 0.25",
+        "b +Inf",
+        "b NaN",
+    ]
+
+
+def test_metrics_of_model_code_are_told_too() -> None:
+    registry = MetricRegistry()
+    requests = registry.hold("requests", "Requests", MetricKind.COUNTER)
+    requests.increment(requests.hold((("model", "m"),)), 3)
+    latency = registry.hold("latency", "Latency", MetricKind.HISTOGRAM)
+    series = latency.hold((("model", "m"),), (0.1, 1.0))
+    for value in (0.05, 0.5, 0.7, 5):
+        latency.observe(series, value)
+    assert exposition(model_code_families(registry)).decode().splitlines() == [
+        "# HELP requests Requests",
+        "# TYPE requests counter",
+        'requests{model="m"} 3',
+        "# HELP latency Latency",
+        "# TYPE latency histogram",
+        'latency_count{model="m"} 4',
+        'latency_sum{model="m"} 6.25',
+        'latency_bucket{model="m",le="0.1"} 1',
+        'latency_bucket{model="m",le="1"} 3',
+        'latency_bucket{model="m",le="+Inf"} 4',
+    ]
+
+
+async def test_the_door_tells_the_metrics_of_all_model_code(doorway: Doorway) -> None:
+    family = MODEL_METRICS.hold("made_by_a_model", "x", MetricKind.GAUGE)
+    series = family.hold(())
+    family.set(series, 7)
+    assert b"\nmade_by_a_model 7\n" in MetricsDoor(doorway.repository, MetricsSettings()).text()
+    family.release(series)
+    MODEL_METRICS.release(family)
+
+
+# --- the machine ---
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Callable[[int, int], Path]:
+    """Write a `/proc` in which processors were busy and idle for so many ticks."""
+
+    def write(busy: int, idle: int) -> Path:
+        (tmp_path / "stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n")
+        (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:  30 kB\nHuge: 0\n")
+        return tmp_path
+
+    return write
+
+
+def test_the_machine_is_as_busy_as_it_was_since_the_last_reading(proc: Callable[[int, int], Path]) -> None:
+    machine = Machine(0, proc(100, 100))
+    assert machine.read().utilization == 0
+    proc(130, 110)
+    reading = machine.read()
+    assert reading.utilization == 0.75
+    assert (reading.memory_total, reading.memory_used) == (100 * 1024, 70 * 1024)
+    assert machine.read().utilization == 0.75  # no tick has passed
+
+
+def test_a_reading_holds_for_the_interval(proc: Callable[[int, int], Path]) -> None:
+    machine = Machine(3600, proc(100, 100))
+    machine.read()
+    proc(200, 100)
+    assert machine.read().utilization == 0
+
+
+async def test_a_machine_that_cannot_be_read_costs_only_its_own_metrics(
+    doorway: Doorway, proc: Callable[[int, int], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    door = MetricsDoor(doorway.repository, MetricsSettings(interval_ms=0))
+    path = proc(1, 1)
+    door._machine = Machine(0, path)
+    (path / "stat").write_text("")
+    text = door.text()
+    assert b"nv_cpu" not in text
+    assert b"nv_inference_count" in text

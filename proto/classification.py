@@ -38,9 +38,8 @@ def classify(tensor: Tensor, count: int, labels: Sequence[str], *, batching: boo
         raise internal("classification output tensor does not have the size of its shape") from None
     best = min(count, classes)
     elements = [element for row in values for element in _best(row, best, labels)]
-    array = np.empty(len(elements), dtype=np.object_)
-    array[:] = elements
-    return Tensor.from_numpy(array.reshape((rows, best) if batched else (best,)))
+    shape = (rows, best) if batched else (best,)
+    return Tensor.from_numpy(np.array(elements, dtype=np.object_).reshape(shape))
 
 
 def _best(row: Array, count: int, labels: Sequence[str]) -> list[bytes]:

@@ -18,6 +18,9 @@ import orjson
 from ..errors import InferError, internal, invalid
 from ..tensor import Raw
 
+DEFAULT_MAX_INPUT_SIZE: Final = 64 << 20
+"""Bytes of JSON, and of each tensor in it; binary tensors are bounded by the body alone."""
+
 MAX_NESTING: Final = 100
 """Arrays within arrays that the data of a tensor may have, itself included."""
 
@@ -47,6 +50,15 @@ _WORDS: Final = {
     "Invalid control character": "Invalid escape character in string.",
 }
 """How a complaint of the standard library begins → what rapidjson says."""
+
+
+def check_document_size(size: int, most: int) -> None:
+    """Raise InferError when a JSON text is longer than inputs may be."""
+    if size > most:
+        raise invalid(
+            f"request JSON size of {size} bytes exceeds the maximum allowed input size of {most} bytes. Use "
+            "--http-max-input-size to increase the limit."
+        )
 
 
 def parse_document(body: Raw) -> object:

@@ -15,7 +15,7 @@ from ..output_forms import BINARY_FORM, JSON_FORM, OutputForm, OutputForms
 from ..sizes import MAX_SIZE
 from ..target import Target
 from ..tensor import MAX_RANK, Raw, Shape, Tensor
-from .document import parse_document
+from .document import DEFAULT_MAX_INPUT_SIZE, check_document_size, parse_document
 from .members import (
     JsonObject,
     array_member,
@@ -30,9 +30,6 @@ from .members import (
 from .parameters import read_parameters
 from .raw_request import decode_raw_request
 from .read_data import read_data
-
-DEFAULT_MAX_INPUT_SIZE: Final = 64 << 20
-"""Bytes of JSON, and of each tensor in it; binary tensors are bounded by the body alone."""
 
 _SOURCES: Final = (
     "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
@@ -52,11 +49,7 @@ def decode_infer(
     length = size if json_length is None else json_length
     if length == 0:
         return decode_raw_request(body, target, max_input_size), OutputForms(BINARY_FORM)
-    if length > max_input_size:
-        raise invalid(
-            f"request JSON size of {length} bytes exceeds the maximum allowed input size of {max_input_size} "
-            "bytes. Use --http-max-input-size to increase the limit."
-        )
+    check_document_size(length, max_input_size)
     if length > size:
         raise invalid(f"unexpected size for request JSON, expecting {length - size} more bytes")
     view = memoryview(body)

@@ -50,7 +50,7 @@ backend: "identity"
 input [{ name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] }]
 output [{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] }]
 instance_group [{ kind: KIND_CPU count: 1 }]
-parameters { key: "execute_delay_ms" value { string_value: "100" } }
+parameters { key: "execute_delay_ms" value { string_value: "50" } }
 """
 
 MODELS = {
@@ -88,6 +88,18 @@ async def build_doorway(tmp_path: Path) -> AsyncIterator[BuildDoorway]:
             return Doorway(repository, control_mode, "house", "1.2.3")
 
         yield build
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Wait until something is the case, for ten seconds at most."""
+
+    async def until_(is_so: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not is_so():  # noqa: ASYNC110 - counters call nobody when they move
+                await asyncio.sleep(0)
+
+    return until_
 
 
 @pytest.fixture

@@ -112,7 +112,8 @@ def _read_shape(members: JsonObject, name: str) -> Shape:
     shape = members.get("shape")
     if type(shape) is not list:
         raise mismatch("Unable to parse 'shape'", "array") if "shape" in members else missing("shape")
-    check_number_of(f"dimensions in input '{name}'", len(shape), MAX_RANK)
+    if len(shape) > MAX_RANK:
+        check_number_of(f"dimensions in input '{name}'", len(shape), MAX_RANK)
     for dim in shape:
         if type(dim) is not int or not 0 <= dim <= MAX_SIZE:
             return tuple(map(_as_signed, shape))

@@ -1,0 +1,137 @@
+"""`InferenceRequest`: what model code is asked, and what it asks other models itself."""
+
+from collections.abc import Sequence
+from typing import Final, NoReturn, cast
+
+import orjson
+
+from ....proto.message import LATEST, Correlation, Request
+from .errors import TritonModelException, not_available
+from .memory import PreferredMemory
+from .names import EXTENSION_MODULE
+from .response import Parameters, check_parameters
+from .sender import InferenceResponseSender
+from .tensor import Tensor
+from .trace import InferenceTrace
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START: Final = 1
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END: Final = 2
+TRITONSERVER_REQUEST_RELEASE_ALL: Final = 1
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE: Final = 2
+
+
+class InferenceRequest:
+    """A request that model code makes, to ask another model."""
+
+    __module__ = EXTENSION_MODULE
+    __slots__ = ("_flags", "_inputs", "_sender", "_trace", "release_flags", "request")
+
+    request: Request
+    release_flags: int
+    """What becomes of the request when `execute` returns."""
+    _flags: int | None
+    """What `set_flags` said; None where the request itself tells."""
+    _inputs: list[Tensor] | None
+    _sender: InferenceResponseSender | None
+
+    def __init__(  # noqa: PLR0913 - the signature is Triton's
+        self,
+        *,
+        inputs: Sequence[Tensor],
+        requested_output_names: Sequence[str],
+        model_name: str,
+        model_version: int = LATEST,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory | None = None,
+        trace: InferenceTrace | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
+        whose = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
+        if any(tensor is None for tensor in inputs):
+            raise TritonModelException(f"Input tensor {whose}")
+        if not all(requested_output_names):
+            raise TritonModelException(f"Requested output name {whose}")
+        if not isinstance(correlation_id, int | str):
+            raise TritonModelException("Correlation ID must be integer or string")
+        self.request = Request(
+            model_name,
+            model_version,
+            request_id,
+            {tensor.label: tensor.as_wire() for tensor in inputs},
+            tuple(requested_output_names),
+            check_parameters(parameters) if parameters else {},
+            Correlation(correlation_id) if correlation_id else None,
+            timeout_us=timeout,
+        )
+        self.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+        self._inputs = list(inputs)
+        self._flags = flags
+        self._trace = trace or InferenceTrace()
+        self._sender = InferenceResponseSender(None)
+
+    def inputs(self) -> list[Tensor]:
+        """Return the input tensors; the same objects each time."""
+        if self._inputs is None:
+            self._inputs = [Tensor.of_input(*each) for each in self.request.inputs.items()]
+        return self._inputs
+
+    def request_id(self) -> str:
+        """Return what the client calls this request."""
+        return self.request.id
+
+    def correlation_id(self) -> int | str:
+        """Return the sequence that the request belongs to, 0 if to none."""
+        return self.request.correlation.id if self.request.correlation else 0
+
+    def requested_output_names(self) -> list[str]:
+        """Return the names of the outputs that are wanted, sorted, each once."""
+        return sorted(set(self.request.requested_outputs))
+
+    def flags(self) -> int:
+        """Return whether the request starts or ends a sequence, as a sum of flags."""
+        if self._flags is not None:
+            return self._flags
+        correlation = self.request.correlation
+        if correlation is None:
+            return 0
+        start = TRITONSERVER_REQUEST_FLAG_SEQUENCE_START if correlation.start else 0
+        return start | (TRITONSERVER_REQUEST_FLAG_SEQUENCE_END if correlation.end else 0)
+
+    def set_flags(self, flags: int) -> None:
+        """Say otherwise whether the request starts or ends a sequence."""
+        self._flags = flags
+
+    def timeout(self) -> int:
+        """Return the microseconds that the request may wait, 0 for any time."""
+        return self.request.timeout_us
+
+    def parameters(self) -> str:
+        """Return the parameters of the request, as JSON."""
+        return orjson.dumps(self.request.parameters).decode()
+
+    def trace(self) -> InferenceTrace:
+        """Return the trace that the request is part of."""
+        return self._trace
+
+    def is_cancelled(self) -> bool:
+        """Tell whether nobody waits for the answer any more; may change from one call to the next."""
+        return self.request.cancelled
+
+    def get_response_sender(self) -> InferenceResponseSender:
+        """Return the sender of this request; the same each time."""
+        return cast("InferenceResponseSender", self._sender)
+
+    def set_release_flags(self, flags: int) -> None:
+        """Say what becomes of the request when `execute` returns."""
+        self.release_flags = flags
+
+    def exec(self, decoupled: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - the signature is Triton's
+        """Ask the model and wait; raises TritonModelException, for it is not available yet."""
+        raise not_available("Calling other models from model code")
+
+    def async_exec(self, decoupled: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - the signature is Triton's
+        """Ask the model; raises TritonModelException, for it is not available yet."""
+        raise not_available("Calling other models from model code")

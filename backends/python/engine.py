@@ -1,0 +1,179 @@
+"""One instance of a Python model: what it owes to a batch, and what happens when it does not keep to that.
+
+`execute` of the model gets the requests of a batch and returns one response for each, or None for those that
+it answers through their senders. Whatever it raises, and whatever else it returns, fails the requests of the
+batch that have no final response yet; the instance lives on. The texts are those of Triton's python backend
+(`pb_stub.cc`), for clients have come to know them.
+
+A coroutine is waited for, so calls to one instance do not overlap; only a decoupled model's runs on beside
+the next calls.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from inspect import iscoroutine
+from typing import Any, Final
+
+from ...proto.errors import InferError, internal
+from ..api import Batch, Emit, Seat
+from .api.errors import TritonModelException
+from .api.log import LogLevel, log_about_model
+from .api.request import TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+from .api.response import InferenceResponse
+from .arrived import ArrivedRequest, Terms
+from .coroutines import Coroutines
+from .exception_text import exception_text
+from .model_code import ModelCode
+from .open_answers import OpenAnswers
+
+RESCHEDULING: Final = "rescheduling a request is not available in this version of the server"
+
+
+class ContractError(Exception):
+    """A model that does not do what is asked of every model; the message says what, without a traceback."""
+
+
+class PythonEngine:
+    """An instance of `TritonPythonModel`, initialised; owns its code, its answers and its coroutines."""
+
+    def __init__(
+        self, code: ModelCode, seat: Seat, arguments: Mapping[str, str], terms: Terms, max_batch_size: int
+    ) -> None:
+        """Make and initialise the instance; raises InferError with what the model raised."""
+        self._code = code
+        self._name = seat.name
+        self._terms = terms
+        self._max_batch_size = max_batch_size
+        self._limit = max(1, max_batch_size)
+        self._open = OpenAnswers(self._failure)
+        self._coroutines = Coroutines(seat.name)
+        try:
+            self._model = code.model_class()()
+            if hasattr(self._model, "initialize"):
+                self._model.initialize(dict(arguments))
+        except InferError:
+            raise
+        except BaseException as error:
+            raise internal(exception_text(error)) from error
+
+    def execute(self, batch: Batch, emit: Emit) -> None:
+        """Have the model answer a batch; raises InferError where it fails as a whole."""
+        if batch.size > self._limit:
+            raise internal(
+                f"batch size {batch.size} for '{self._name}', max allowed is {self._max_batch_size}"
+            )
+        terms = self._terms
+        arrived = [ArrivedRequest(request, row, emit, terms) for row, request in enumerate(batch.requests)]
+        batch.inputs_ready = time.monotonic_ns()
+        try:
+            returned = self._call(arrived)
+            batch.outputs_started = time.monotonic_ns()
+            self._answer(arrived, returned)
+        except BaseException as error:
+            batch.outputs_started = batch.outputs_started or time.monotonic_ns()
+            for request in arrived:
+                request.close()
+            failure = self._failure(_reason(error))
+            log_about_model(LogLevel.ERROR, failure.message, str(self._code.path))
+            raise failure from error
+
+    def close(self) -> None:
+        """Finalise the model; requests that it still owes an answer fail."""
+        try:
+            if hasattr(self._model, "finalize"):
+                self._model.finalize()
+        except BaseException as error:  # noqa: BLE001 - a model that cannot finalise must still go
+            log_about_model(LogLevel.ERROR, exception_text(error), str(self._code.path))
+        self._coroutines.close()
+        self._open.fail_all(self._failure("the instance was closed before it answered"))
+        self._model = None
+        self._code.close()
+
+    def _call(self, arrived: list[ArrivedRequest]) -> object:
+        execute = getattr(self._model, "execute", None)
+        if execute is None:
+            raise ContractError(f"Python model {self._code.path} does not implement `execute` method.")
+        returned: object = execute(arrived.copy())  # the model may do with its list what it likes
+        if returned is not None and iscoroutine(returned):
+            if not self._terms.decoupled:
+                return self._coroutines.run(returned)
+            self._coroutines.start(returned, lambda result, error: self._ended(arrived, result, error))
+            return None
+        return returned
+
+    def _answer(self, arrived: Sequence[ArrivedRequest], returned: Any) -> None:  # noqa: ANN401 - model code returns anything
+        if returned is None:
+            for request in arrived:
+                self._leave_open(request)
+            return
+        self._check(arrived, returned)
+        for request, response in zip(arrived, returned, strict=True):
+            if response is None:
+                self._leave_open(request)
+            else:
+                request.settle(response)
+
+    def _check(self, arrived: Sequence[ArrivedRequest], returned: Any) -> None:  # noqa: ANN401 - model code returns anything
+        """Raise if what `execute` returned is not one response, or None, for each request."""
+        if self._terms.decoupled:
+            raise ContractError(self._must_return_none)
+        if not isinstance(returned, list):
+            raise ContractError(f"Expected a list in the execute return, found type '{type(returned)}'.")
+        if len(returned) != len(arrived):
+            raise ContractError(
+                "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
+                f"InferenceRequest(s) size is:{len(arrived)}, and InferenceResponse(s) size is:"
+                f"{len(returned)}\n"
+            )
+        for request, response in zip(arrived, returned, strict=True):
+            if response is None:
+                continue
+            if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+                raise ContractError(
+                    "Expected a None object in the execute function return list for reschduled request, "
+                    f"found type '{type(response)}'."
+                )
+            if not isinstance(response, InferenceResponse):
+                raise ContractError(
+                    "Expected an 'InferenceResponse' object in the execute function return list, found type "
+                    f"'{type(response)}'."
+                )
+            try:
+                request.check(response)
+            except TritonModelException as error:
+                raise ContractError(str(error)) from None
+
+    def _leave_open(self, request: ArrivedRequest) -> None:
+        """Leave a request to whoever holds its sender."""
+        answer, sender = request.open()
+        if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+            answer.fail(self._failure(RESCHEDULING))
+        elif not answer.closed:
+            self._open.expect(answer, sender)
+
+    def _ended(
+        self, arrived: Sequence[ArrivedRequest], returned: object, error: BaseException | None
+    ) -> None:
+        """Fail what the coroutine of a decoupled model did not answer, if it did not end as it should."""
+        if error is not None:
+            reason = exception_text(error)
+        elif returned is not None:
+            reason = self._must_return_none
+        else:
+            return
+        failure = self._failure(reason)
+        log_about_model(LogLevel.ERROR, failure.message, str(self._code.path))
+        for request in arrived:
+            request.open()[0].fail(failure)
+
+    @property
+    def _must_return_none(self) -> str:
+        mode = f"Python model '{self._name}' is using the decoupled mode"
+        return f"{mode} and the execute function must return None."
+
+    def _failure(self, reason: str) -> InferError:
+        return internal(f"Failed to process the request(s) for model '{self._name}', message: {reason}")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, ContractError) else exception_text(error)

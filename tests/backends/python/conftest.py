@@ -1,0 +1,148 @@
+"""Real `model.py` files, loaded and executed as an instance would."""
+
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from deuteron.backends.api import Batch, Engine, ModelFiles, Seat
+from deuteron.backends.device import HOST, HostStream
+from deuteron.backends.python.backend import PythonBackend
+from deuteron.proto.config import ModelConfig
+from deuteron.proto.errors import InferError
+from deuteron.proto.message import Request, Response
+from deuteron.proto.schema import model_config_pb2 as pb
+from deuteron.proto.tensor import Tensor
+
+CONFIG = """
+max_batch_size: 8
+input [{ name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }]
+output [{ name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] }, { name: "MORE" data_type: TYPE_FP32 dims: [ -1 ] }]
+"""
+DECOUPLED = f"{CONFIG} model_transaction_policy {{ decoupled: true }}"
+
+HEAD = """
+import asyncio
+import threading
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+def output(value=1.0, name="OUT"):
+    return pb_utils.Tensor(name, np.array([[value]], np.float32))
+
+def answer(value=1.0):
+    return pb_utils.InferenceResponse([output(value)])
+"""
+
+
+class Replies:
+    """Takes what an engine emits, from any thread."""
+
+    def __init__(self, rows: int) -> None:
+        self._responses: list[list[Response]] = [[] for _ in range(rows)]
+        self._ends = [threading.Event() for _ in range(rows)]
+
+    def __call__(self, row: int, response: Response) -> None:
+        assert not self._ends[row].is_set(), "a request was answered after its final response"
+        self._responses[row].append(response)
+        if response.final:
+            self._ends[row].set()
+
+    def open(self, row: int) -> bool:
+        """Tell whether a request waits for its final response."""
+        return not self._ends[row].is_set()
+
+    def of(self, row: int) -> list[Response]:
+        """Return all responses to one request, once it is closed."""
+        assert self._ends[row].wait(10), "a request was never closed"
+        return self._responses[row]
+
+
+class Workbench:
+    """One model directory, and the engines of its model."""
+
+    def __init__(self, directory: Path) -> None:
+        self.files = ModelFiles(directory, 1)
+        self.files.version_directory.mkdir(parents=True)
+        self.backend = PythonBackend({})
+        self.engines: list[Engine] = []
+
+    def write(self, source: str, name: str = "model.py", *, head: str = HEAD) -> Path:
+        """Write a module into the version directory."""
+        path = self.files.version_directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(head + textwrap.dedent(source))
+        return path
+
+    def write_execute(self, body: str) -> Path:
+        """Write a model with this body of `execute`."""
+        return self.write(
+            "class TritonPythonModel:\n    def execute(self, requests):\n"
+            + textwrap.indent(textwrap.dedent(body), " " * 8)
+        )
+
+    def message(self, config: str = CONFIG) -> pb.ModelConfig:
+        """Read a configuration as people write it."""
+        return text_format.Parse(f"name: 'model' backend: 'python' {config}", pb.ModelConfig())
+
+    def engine(self, config: str = CONFIG, index: int = 0) -> Engine:
+        """Load the model and make the engine of one instance."""
+        seat = Seat(f"model_{index}", index, HOST, HostStream())
+        frozen = ModelConfig.from_message(self.message(config))
+        engine = self.backend.load(frozen, self.files, HOST).engine(seat)
+        self.engines.append(engine)
+        return engine
+
+    @staticmethod
+    def ask(value: float = 1.0, *, outputs: tuple[str, ...] = ()) -> Request:
+        """Make a request of one row."""
+        tensor = Tensor.from_numpy(np.array([[value]], np.float32))
+        return Request("model", inputs={"IN": tensor}, requested_outputs=outputs)
+
+    @staticmethod
+    def start(engine: Engine, *requests: Request) -> Replies:
+        """Execute requests as one batch; return what takes their responses, now and later.
+
+        A batch that is refused is answered with the refusal, as an instance does it.
+        """
+        replies = Replies(len(requests))
+        try:
+            engine.execute(Batch(requests, sum(each.batch_size for each in requests)), replies)
+        except InferError as refusal:
+            for row in range(len(requests)):
+                if replies.open(row):
+                    replies(row, Response(error=refusal))
+        return replies
+
+    def run(self, body: str, *requests: Request, config: str = CONFIG) -> list[list[Response]]:
+        """Execute a batch, by default of one request, on this `execute`; return all responses."""
+        self.write_execute(body)
+        asked = requests or (self.ask(),)
+        replies = self.start(self.engine(config), *asked)
+        return [replies.of(row) for row in range(len(asked))]
+
+    def error(self, body: str, config: str = CONFIG) -> str:
+        """Return the message that one request to a model with this `execute` fails with."""
+        ((response,),) = self.run(body, config=config)
+        assert response.error is not None
+        return response.error.message
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Workbench]:
+    """Return a workbench with an empty version directory; what it made is closed in the end."""
+    bench = Workbench(tmp_path / "repository" / "model")
+    yield bench
+    for engine in bench.engines:
+        engine.close()
+
+
+def values(response: Response) -> dict[str, list[float]]:
+    """Return the outputs of a response as lists."""
+    assert response.error is None
+    return {name: tensor.numpy().ravel().tolist() for name, tensor in response.outputs.items()}

@@ -1,0 +1,342 @@
+"""Answers that come through response senders: at once, later, from other threads, many, or never."""
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+
+from deuteron.backends.api import Engine
+from deuteron.backends.python.api.errors import TritonModelException
+from deuteron.backends.python.api.response import InferenceResponse
+from deuteron.backends.python.engine import PythonEngine
+from deuteron.proto.errors import Fault
+from deuteron.proto.message import Response
+
+from .conftest import CONFIG, DECOUPLED, Workbench, values
+
+ABANDONED = "nobody is left who could answer it"
+
+STREAM = """
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for number in range(int(pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()[0, 0])):
+                sender.send(answer(number))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+LATER = """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.go = threading.Event()
+        TritonPythonModel.release = self.go.set
+    def execute(self, requests):
+        for request in requests:
+            threading.Thread(target=self.work, args=(request,)).start()
+        return {returned}
+    def work(self, request):
+        {take}
+        del request
+        self.go.wait()
+        {then}
+    def finalize(self):
+        self.go.set()
+"""
+
+
+KEEP = "class TritonPythonModel:\n    def execute(self, requests):\n        self.kept = requests"
+
+
+def model_of(engine: Engine) -> Any:  # noqa: ANN401 - a model is whatever its author made it
+    assert isinstance(engine, PythonEngine)
+    return engine._model
+
+
+def outputs(responses: list[Response]) -> list[list[float]]:
+    return [values(each).get("OUT", []) for each in responses]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_decoupled_model_answers_with_any_number_of_responses(bench: Workbench, count: int) -> None:
+    bench.write(STREAM)
+    responses = bench.start(bench.engine(DECOUPLED), bench.ask(count)).of(0)
+    assert outputs(responses) == [*([number] for number in range(count)), []]
+    assert [each.final for each in responses] == [False] * count + [True]
+    assert responses[-1].empty
+
+
+def test_the_last_response_may_carry_the_final_flag(bench: Workbench) -> None:
+    body = "s = requests[0].get_response_sender(); s.send(answer(1)); s.send(answer(2), 1)"
+    (responses,) = bench.run(body, config=DECOUPLED)
+    assert outputs(responses) == [[1], [2]]
+    assert [each.final for each in responses] == [False, True]
+
+
+@pytest.mark.parametrize("config", [CONFIG, DECOUPLED], ids=["one response", "decoupled"])
+@pytest.mark.parametrize("take", ["before", "after"])
+def test_a_response_may_be_sent_from_another_thread_after_execute_returned(
+    bench: Workbench, config: str, take: str
+) -> None:
+    """Also where the thread takes the sender itself, when `execute` may have returned already."""
+    source = LATER.format(
+        returned="None" if config == DECOUPLED else "[None for _ in requests]",
+        take="sender = request.get_response_sender()" if take == "before" else "sender, kept = None, request",
+        then="(sender or kept.get_response_sender()).send(answer(3), 1)",
+    )
+    bench.write(source)
+    engine = bench.engine(config)
+    replies = bench.start(engine, bench.ask(), bench.ask())
+    assert replies.open(0)
+    assert replies.open(1)
+    model_of(engine).release()
+    assert outputs(replies.of(0)) == outputs(replies.of(1)) == [[3]]
+
+
+def test_one_batch_may_be_answered_both_ways(bench: Workbench) -> None:
+    first, second = bench.run(
+        "requests[1].get_response_sender().send(answer(2), 1); return [answer(1), None]",
+        bench.ask(),
+        bench.ask(),
+    )
+    assert (outputs(first), outputs(second)) == ([[1]], [[2]])
+
+
+def test_a_response_and_its_final_flag_reach_the_client_as_one(bench: Workbench) -> None:
+    (responses,) = bench.run(
+        "s = requests[0].get_response_sender(); s.send(answer(4)); s.send(flags=1); return [None]"
+    )
+    assert outputs(responses) == [[4]]
+    assert responses[0].final
+
+
+Sends = list[tuple[bool, int]]
+"""Whether a response is given, and the flags."""
+
+
+@pytest.mark.parametrize(
+    ("sends", "message"),
+    [
+        ([(True, 2)], "Unable to send response. Unsupported flag provided."),
+        (
+            [(False, 0)],
+            "Inference Response object must be provided when the response flags is set to zero.",
+        ),
+        (
+            [(False, 1)],
+            (
+                "Unable to send response. Non-decoupled model cannot send complete final before sending a "
+                "response."
+            ),
+        ),
+        (
+            [(True, 0), (True, 1)],
+            "Unable to send response. Non-decoupled model cannot send more than one response.",
+        ),
+        (
+            [(True, 1), (True, 1)],
+            "Unable to send response. Non-decoupled model cannot send more than one response.",
+        ),
+        ([(True, 1), (False, 1)], "Unable to send response. Response sender has been closed."),
+    ],
+)
+def test_a_misused_sender_raises_in_the_model(bench: Workbench, sends: Sends, message: str) -> None:
+    bench.write(KEEP)
+    engine = bench.engine()
+    bench.start(engine, bench.ask())
+    sender = model_of(engine).kept[0].get_response_sender()
+    *allowed, refused = [(InferenceResponse() if is_given else None, flags) for is_given, flags in sends]
+    for response, flags in allowed:
+        sender.send(response, flags)
+    with pytest.raises(TritonModelException) as caught:
+        sender.send(*refused)
+    assert str(caught.value) == message
+
+
+def test_only_responses_can_be_sent(bench: Workbench) -> None:
+    assert "TypeError" in bench.error("requests[0].get_response_sender().send(3, 1)")
+
+
+@pytest.mark.parametrize(("is_given", "flags"), [(True, 0), (True, 1), (False, 1)])
+def test_a_closed_sender_stays_closed(bench: Workbench, is_given: bool, flags: int) -> None:
+    bench.write(KEEP)
+    engine = bench.engine(DECOUPLED)
+    bench.start(engine, bench.ask())
+    sender = model_of(engine).kept[0].get_response_sender()
+    sender.send(flags=1)
+    with pytest.raises(TritonModelException, match="Response sender has been closed"):
+        sender.send(InferenceResponse() if is_given else None, flags)
+
+
+def test_an_exception_fails_what_was_not_answered_and_closes_the_senders(bench: Workbench) -> None:
+    bench.write(
+        """
+        class TritonPythonModel:
+            senders = []
+            def execute(self, requests):
+                self.senders.extend(each.get_response_sender() for each in requests)
+                self.senders[0].send(answer(1), 1)
+                self.senders[1].send(answer(2))
+                raise ValueError("after")
+        """
+    )
+    engine = bench.engine(DECOUPLED)
+    replies = bench.start(engine, bench.ask(), bench.ask(), bench.ask())
+    assert outputs(replies.of(0)) == [[1]]
+    assert outputs(replies.of(1)[:1]) == [[2]]
+    for responses in (replies.of(1), replies.of(2)):
+        assert responses[-1].error is not None
+        assert "ValueError: after" in responses[-1].error.message
+    for sender in model_of(engine).senders:
+        with pytest.raises(TritonModelException, match="Response sender has been closed"):
+            sender.send(flags=1)
+
+
+@pytest.mark.parametrize("config", [CONFIG, DECOUPLED], ids=["one response", "decoupled"])
+def test_a_dropped_sender_fails_its_request(bench: Workbench, config: str) -> None:
+    bench.write(
+        LATER.format(
+            returned="None",
+            take="sender = request.get_response_sender()",
+            then="sender.send(answer()); del sender",
+        )
+    )
+    engine = bench.engine(config)
+    replies = bench.start(engine, bench.ask())
+    assert replies.open(0)
+    model_of(engine).release()
+    last = replies.of(0)[-1]
+    assert last.error is not None
+    assert ABANDONED in last.error.message
+    assert last.error.fault is Fault.INTERNAL
+
+
+def test_a_sender_in_a_cycle_of_garbage_fails_its_request_too(bench: Workbench) -> None:
+    bench.write_execute("cycle = [requests[0].get_response_sender()]; cycle.append(cycle)")
+    replies = bench.start(bench.engine(DECOUPLED), bench.ask())
+    gc.collect()
+    (response,) = replies.of(0)
+    assert response.error is not None
+    assert ABANDONED in response.error.message
+
+
+def test_closing_the_instance_fails_what_it_still_owes(bench: Workbench) -> None:
+    bench.write(KEEP)
+    engine = bench.engine(DECOUPLED)
+    replies = bench.start(engine, bench.ask())
+    assert replies.open(0)
+    engine.close()
+    bench.engines.remove(engine)
+    (response,) = replies.of(0)
+    assert response.error is not None
+    assert response.error.message.endswith("the instance was closed before it answered")
+
+
+def test_a_model_sees_a_cancellation_as_it_happens(bench: Workbench) -> None:
+    bench.write(
+        """
+        class TritonPythonModel:
+            def execute(self, requests):
+                self.request, self.sender = requests[0], requests[0].get_response_sender()
+        """
+    )
+    engine = bench.engine(DECOUPLED)
+    asked = bench.ask()
+    bench.start(engine, asked)
+    model = model_of(engine)
+    assert (model.request.is_cancelled(), model.sender.is_cancelled()) == (False, False)
+    asked.cancelled = True
+    assert (model.request.is_cancelled(), model.sender.is_cancelled()) == (True, True)
+    model.sender.send(flags=1)
+
+
+COROUTINE = """
+class TritonPythonModel:
+    async def execute(self, requests):
+        sender = requests[0].get_response_sender()
+        sender.send(answer(1))
+        await asyncio.sleep(0)
+        {end}
+"""
+
+
+def test_the_coroutine_of_a_decoupled_model_runs_on_beside_the_next_batch(bench: Workbench) -> None:
+    bench.write(
+        """
+        class TritonPythonModel:
+            gate = None
+            async def execute(self, requests):
+                sender = requests[0].get_response_sender()
+                if TritonPythonModel.gate is None:
+                    TritonPythonModel.gate = asyncio.Event()
+                    await self.gate.wait()
+                else:
+                    self.gate.set()
+                sender.send(answer(1), 1)
+        """
+    )
+    engine = bench.engine(DECOUPLED)
+    first, second = bench.start(engine, bench.ask()), bench.start(engine, bench.ask())
+    assert outputs(first.of(0)) == outputs(second.of(0)) == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("raise ValueError('half way')", "ValueError: half way\n\nAt:\n"),
+        ("return []", "is using the decoupled mode and the execute function must return None."),
+        ("return None", ABANDONED),
+    ],
+)
+def test_a_coroutine_that_ends_without_the_final_flag_fails_its_requests(
+    bench: Workbench, end: str, reason: str
+) -> None:
+    bench.write(COROUTINE.format(end=end))
+    first, last = bench.start(bench.engine(DECOUPLED), bench.ask()).of(0)
+    assert values(first) == {"OUT": [1]}
+    assert last.error is not None
+    assert reason in last.error.message
+
+
+def test_many_threads_may_send_through_one_sender(bench: Workbench) -> None:
+    bench.write(
+        """
+        class TritonPythonModel:
+            def execute(self, requests):
+                sender = requests[0].get_response_sender()
+                def work():
+                    for number in range(100):
+                        sender.send(answer(number))
+                threads = [threading.Thread(target=work) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                sender.send(flags=1)
+        """
+    )
+    responses = bench.start(bench.engine(DECOUPLED), bench.ask()).of(0)
+    assert sorted(value for (value,) in outputs(responses[:-1])) == sorted(list(range(100)) * 4)
+
+
+def test_only_one_of_two_threads_can_close_a_request(bench: Workbench) -> None:
+    bench.write(KEEP)
+    engine = bench.engine(DECOUPLED)
+    replies = bench.start(engine, bench.ask())
+    request = model_of(engine).kept[0]
+    refusals: list[str] = []
+
+    def close() -> None:
+        try:
+            request.get_response_sender().send(flags=1)
+        except TritonModelException as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refusals == ["Unable to send response. Response sender has been closed."]
+    assert len(replies.of(0)) == 1

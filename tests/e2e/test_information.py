@@ -1,0 +1,1 @@
+"""What the server tells about itself and its models is the same through each of Triton's clients."""

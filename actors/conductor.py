@@ -208,8 +208,8 @@ class _StepReply:
         self.job: Job | None = None
 
     def send(self, response: Response) -> None:
-        """Take a response; a step that closes itself with an empty one has answered before."""
-        if self._response is None or not response.empty:
+        """Take a response; a step that closes itself with a silent one has answered before."""
+        if self._response is None or not response.silent:
             self._response = response
         if response.final:
             self._conductor.absorb(self._index, self._response, self.job)

@@ -39,7 +39,7 @@ class OneReply:
 
     def send(self, response: Response) -> None:
         """Take a response; the caller wakes with the final one."""
-        if not response.empty:
+        if not response.silent:
             self._count += 1
             if self._response is None:
                 self._response = response

@@ -54,16 +54,12 @@ class Request:
 class Response:
     """One answer to a request: outputs or an error, and whether more will follow.
 
-    A response without outputs and without error that is final only closes its request: what a decoupled model
-    sends when it has nothing more to say.
+    A model that has nothing more to say closes its request with a *silent* response: no answer at all, only the
+    word that it is final. An answer without outputs is another thing; a client gets to see that.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
     parameters: Parameters = field(default_factory=dict)
     error: InferError | None = None
     final: bool = True
-
-    @property
-    def empty(self) -> bool:
-        """Whether this response carries nothing but its flags."""
-        return not self.outputs and self.error is None
+    silent: bool = False

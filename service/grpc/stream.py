@@ -243,7 +243,7 @@ class Stream:
         """Return what is sent for a response; nothing for a final flag that nobody wants to see."""
         if response.error is not None:
             return self._render_error(slot, response.error, final=response.final)
-        if not response.empty:
+        if not response.silent:
             slot.answered = True
             return self._render_outputs(slot, response)
         if slot.ordered:

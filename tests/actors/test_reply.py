@@ -52,7 +52,7 @@ async def test_a_model_may_close_its_request_after_its_response() -> None:
     reply = OneReply()
     response = answer(1, final=False)
     reply.send(response)
-    reply.send(Response())
+    reply.send(Response(silent=True))
     assert await reply is response
 
 
@@ -62,9 +62,16 @@ async def test_any_other_number_of_responses_is_an_error(count: int) -> None:
     reply = OneReply()
     for number in range(count):
         reply.send(answer(number, final=False))
-    reply.send(Response())
+    reply.send(Response(silent=True))
     with pytest.raises(InferError, match=f"^expected a single response, got {count}$"):
         await reply
+
+
+async def test_an_answer_without_outputs_is_an_answer() -> None:
+    """Unlike a silent response, which only closes its request."""
+    reply = OneReply()
+    reply.send(Response())
+    assert (await reply).outputs == {}
 
 
 async def test_responses_after_the_caller_left_are_dropped() -> None:
@@ -113,5 +120,5 @@ async def test_responses_leave_in_the_order_of_their_requests() -> None:
     assert arrived == []
     places[0].send(answer(0))
     assert arrived == [(0, True), (1, False)]
-    places[1].send(Response())
+    places[1].send(Response(silent=True))
     assert arrived == [(0, True), (1, False), (1, True), (2, True)]

@@ -58,7 +58,7 @@ class Answer:
 
     def send(self, response: InferenceResponse | None, *, final: bool) -> None:
         """Send a response, or the final flag alone; raises TritonModelException if it may not be sent now."""
-        outgoing = Response() if response is None else response.as_wire(self._wanted, final=final)
+        outgoing = Response(silent=True) if response is None else response.as_wire(self._wanted, final=final)
         with self._lock:  # also round the emission: responses leave in the order they were counted
             self.check(response, final=final)
             self._count += 1

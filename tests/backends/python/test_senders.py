@@ -64,7 +64,7 @@ def test_a_decoupled_model_answers_with_any_number_of_responses(bench: Workbench
     responses = bench.start(bench.engine(DECOUPLED), bench.ask(count)).of(0)
     assert outputs(responses) == [*([number] for number in range(count)), []]
     assert [each.final for each in responses] == [False] * count + [True]
-    assert responses[-1].empty
+    assert responses[-1].silent
 
 
 def test_the_last_response_may_carry_the_final_flag(bench: Workbench) -> None:

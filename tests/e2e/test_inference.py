@@ -13,7 +13,7 @@ from .clients import LIBRARIES, Client
 from .house import Server
 from .wire import ask
 
-IN_FLIGHT = 200
+IN_FLIGHT = 64
 
 ONES = np.ones((1, 4), np.float32)
 COUNTING = np.arange(8, dtype=np.float32).reshape(2, 4)

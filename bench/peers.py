@@ -26,7 +26,8 @@ from servers import Launch, ServerError, serving
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(__file__).resolve().parent / "models"
 
-PINS: Mapping[str, str] = {"nvidia-pytriton": "0.7.0", "tritonclient": "2.49.0", "numpy": "2.4.6"}
+# The stub of the python backend misreads the arrays of numpy 2, and takes numpy from the first python3 on PATH.
+PINS: Mapping[str, str] = {"nvidia-pytriton": "0.7.0", "tritonclient": "2.49.0", "numpy": "1.26.4"}
 
 # What perf_analyzer links to, and the pattern under which pytriton's wheel carries it.
 LIBRARIES: Mapping[str, str] = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
@@ -49,7 +50,7 @@ class Peers:
 
     @property
     def packages(self) -> Path:
-        """Its site-packages, which the python backend's stub must see to find numpy."""
+        """Its site-packages."""
         return self.environment / "lib" / f"python{python_version()}" / "site-packages"
 
     @property
@@ -75,7 +76,10 @@ class Peers:
                 f"--backend-directory={self.tritonserver / 'backends'}",
                 f"--cache-directory={self.tritonserver / 'caches'}",
             ),
-            environment={"LD_LIBRARY_PATH": str(python_libraries()), "PYTHONPATH": str(self.packages)},
+            environment={
+                "LD_LIBRARY_PATH": str(python_libraries()),
+                "PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            },
         )
 
     def perf_analyzer(self) -> Launch:

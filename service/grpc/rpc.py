@@ -16,8 +16,10 @@ from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-MAX_DETAILS: Final = 2000
-"""Characters of the message of a status: it travels in a header, and clients take few kilobytes of those."""
+MAX_DETAILS: Final = 4000
+"""Bytes of the message of a status on its way: it travels in a header, and clients take 8 KiB of those."""
+_MAX_ESCAPED: Final = 12
+"""Bytes that one character may become there: up to four bytes of UTF-8, each escaped with three."""
 
 STATUS_OF: Final = {
     Fault.UNKNOWN: grpc.StatusCode.UNKNOWN,
@@ -100,5 +102,14 @@ async def end_with(context: Context, error: Exception) -> NoReturn:
 
 
 def _details(message: str) -> str:
-    text = message if len(message) <= MAX_DETAILS else f"{message[:MAX_DETAILS]}…"
-    return text.encode(errors="replace").decode()
+    """Return as much of a message as fits into a header."""
+    text = message.encode(errors="replace").decode()
+    if len(text) * _MAX_ESCAPED <= MAX_DETAILS:
+        return text
+    room = MAX_DETAILS
+    for at, character in enumerate(text):
+        is_plain = " " <= character <= "~" and character != "%"
+        room -= 1 if is_plain else 3 * len(character.encode())
+        if room < 0:
+            return f"{text[:at]}…"
+    return text

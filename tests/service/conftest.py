@@ -1,11 +1,13 @@
 """A small house with its doors open: real models in a real repository, behind real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 import uvloop
 
 from deuteron.actors.loading import LoadOptions
@@ -65,6 +67,18 @@ MODELS = {
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the doors on the loop that they are made for."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Let a test configure the log of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 BuildDoorway = Callable[..., Awaitable[Doorway]]

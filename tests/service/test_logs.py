@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,21 +12,12 @@ import structlog
 from deuteron.service import logs
 from deuteron.service.settings import LogFormat, LogSettings
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 HOSTILE = 'a\nI0101 00:00:00.000000 1 x.cc:1] forged\x1b[31m\x9b\u2028\udc80"end'
 
 Lines = Callable[[], list[str]]
 OPEN = LogSettings(verbose=1)
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

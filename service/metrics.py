@@ -19,8 +19,9 @@ from ..actors.repository import Repository
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
 from .doorway import Doorway
-from .http.front import HttpFront, ListenAt
+from .http.front import HttpFront
 from .http.responses import PLAIN_TEXT, error_of, head_of, with_body
+from .listening import ListenAt
 from .machine import Machine, Reading
 from .settings import MetricsSettings
 

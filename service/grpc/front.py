@@ -1,5 +1,6 @@
 """A listening gRPC server: how it opens, stops accepting, and closes."""
 
+import socket
 from typing import Final
 
 import grpc
@@ -8,9 +9,10 @@ import structlog
 from ...proto.errors import Fault, InferError
 from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 from ..doorway import Doorway
+from ..listening import not_listening
 from ..settings import GrpcSettings, KeepaliveSettings
+from .methods import rpc_handlers
 from .rpc import Gate
-from .service import rpc_handlers
 from .stream import OpenStreams
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -45,8 +47,8 @@ class GrpcFront:
         """Listen; raises InferError(UNAVAILABLE) when the port cannot be had."""
         try:
             self.port = self._server.add_insecure_port(_target(self._settings.address, self._settings.port))
-        except RuntimeError:
-            raise InferError(Fault.UNAVAILABLE, f"Socket '{self.address}' already in use ") from None
+        except RuntimeError as error:
+            raise _not_listening(self.address, self._settings, error) from None
         await self._server.start()
         log.info("Started %s at %s", self.service, self.address)
 
@@ -59,6 +61,15 @@ class GrpcFront:
         await self.stop_accepting()
         self._streams.close()
         await self._server.stop(grace_s)
+
+
+def _not_listening(where: str, settings: GrpcSettings, refused: RuntimeError) -> InferError:
+    """Return the error of a port that gRPC could not have; it does not say why, so ask the system."""
+    try:
+        socket.create_server((settings.address, settings.port)).close()
+    except OSError as error:
+        return not_listening(where, error)
+    return InferError(Fault.UNAVAILABLE, f"cannot listen at '{where}': {refused}")
 
 
 def _target(address: str, port: int) -> str:

@@ -49,10 +49,14 @@ class Gate:
     def check(self) -> None:
         """Raise InferError once the server is going down."""
         if self.closed:
-            raise InferError(
-                Fault.UNAVAILABLE,
-                "GRPC server is shutting down and has stopped accepting new requests.",
-            )
+            raise shutting_down()
+
+
+def shutting_down() -> InferError:
+    """Return the error of whoever comes too late."""
+    return InferError(
+        Fault.UNAVAILABLE, "GRPC server is shutting down and has stopped accepting new requests."
+    )
 
 
 def unary(gate: Gate, message_type: type[Asked], answer: Callable[[Asked], Awaitable[Message]]) -> Unary:
@@ -95,6 +99,11 @@ def as_infer_error(error: Exception) -> InferError:
     return internal(f"unexpected error of the server: {type(error).__name__}")
 
 
+def as_text(message: str) -> str:
+    """Return a message as protobuf can carry it: half characters, which model code may make, become `?`."""
+    return message.encode(errors="replace").decode()
+
+
 async def end_with(context: Context, error: Exception) -> NoReturn:
     """End a call with the status of an error."""
     told = as_infer_error(error)
@@ -103,7 +112,7 @@ async def end_with(context: Context, error: Exception) -> NoReturn:
 
 def _details(message: str) -> str:
     """Return as much of a message as fits into a header."""
-    text = message.encode(errors="replace").decode()
+    text = as_text(message)
     if len(text) * _MAX_ESCAPED <= MAX_DETAILS:
         return text
     room = MAX_DETAILS

@@ -24,12 +24,16 @@ from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
-from .rpc import Context, Gate, as_infer_error, end_with, written
+from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
 
 MAX_OPEN: Final = 1024
 """Requests of one stream that are unanswered, and responses that are unsent, before no more is read."""
+MAX_OPEN_BYTES: Final = 256 << 20
+"""Bytes of responses that are unsent before no more is read."""
 MAX_UNSENT: Final = 16_384
 """Responses that may wait for a client that does not read."""
+MAX_UNSENT_BYTES: Final = 1 << 30
+"""Bytes of those."""
 FINAL: Final = "triton_final_response"
 ERRORS_END_STREAM: Final = "triton_grpc_error"
 """The metadata by which a client asks that the first error of a model end the stream."""
@@ -114,6 +118,7 @@ class Stream:
         """Requests that are answered in order, as far as they are not."""
         self._outbox: deque[bytes | InferError] = deque()
         self._unsent = 0
+        self._unsent_bytes = 0
         self._reader: asyncio.Task[None] | None = None
         self._all_read = False
         self._ending: InferError | None = None
@@ -134,9 +139,7 @@ class Stream:
 
     def close(self) -> None:
         """Take no more requests and end when those that were taken are answered."""
-        self._ending = InferError(
-            Fault.UNAVAILABLE, "GRPC server is shutting down and has stopped accepting new requests."
-        )
+        self._ending = shutting_down()
         self._all_read = True
         if self._reader is not None:
             self._reader.cancel()
@@ -146,13 +149,17 @@ class Stream:
         try:
             async for body in requests:
                 self._accept(body)
-                while len(self._open) + self._unsent >= MAX_OPEN:
+                while self._is_full:
                     self._may_read.clear()
                     await self._may_read.wait()
         except grpc.aio.BaseError:
             pass  # the client went away; the call is cancelled
         self._all_read = True
         self._to_write.set()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._open) + self._unsent >= MAX_OPEN or self._unsent_bytes >= MAX_OPEN_BYTES
 
     async def _write(self) -> InferError | None:
         while True:
@@ -161,6 +168,7 @@ class Stream:
                 self._unsent -= 1
                 if isinstance(item, InferError):
                     return item
+                self._unsent_bytes -= len(item)
                 try:
                     await self._context.write(item)
                 except grpc.aio.BaseError:
@@ -183,7 +191,7 @@ class Stream:
                 self._line.append(slot)
             self._open.discard(slot)
             slot.ordered = slot.ended = True
-            told = pb.ModelStreamInferResponse(error_message=as_infer_error(error).message)
+            told = pb.ModelStreamInferResponse(error_message=as_text(as_infer_error(error).message))
             told.infer_response.id = slot.message.id
             self._put(slot, written(told))
 
@@ -211,16 +219,14 @@ class Stream:
             self._put(slot, rendered)
         else:
             self._advance()
-        if self._unsent > MAX_UNSENT:
-            self._outbox.clear()
-            self._outbox.append(
-                InferError(Fault.UNAVAILABLE, f"more than {MAX_UNSENT} responses wait to be read")
-            )
-            self._to_write.set()
+        if self._unsent > MAX_UNSENT or self._unsent_bytes > MAX_UNSENT_BYTES:
+            self._give_up()
 
     def _put(self, slot: _Slot, item: bytes | InferError) -> None:
         """Let something that was rendered wait for its turn."""
         self._unsent += 1
+        if isinstance(item, bytes):
+            self._unsent_bytes += len(item)
         if slot.ordered:
             slot.ready.append(item)
         else:
@@ -270,10 +276,19 @@ class Stream:
         if self._errors_end_stream:
             return error
         told = pb.ModelStreamInferResponse(
-            error_message=error.message, infer_response=_without_outputs(slot.message)
+            error_message=as_text(error.message), infer_response=_without_outputs(slot.message)
         )
         told.infer_response.parameters[FINAL].bool_param = final
         return written(told)
+
+    def _give_up(self) -> None:
+        """End the stream at once, with an error in the place of all that was not read."""
+        waiting = f"{self._unsent} responses of {self._unsent_bytes} bytes wait to be read"
+        for slot in tuple(self._open):
+            self._cancel(slot)
+        self._outbox.clear()
+        self._outbox.append(InferError(Fault.UNAVAILABLE, f"{waiting}; the stream was given up"))
+        self._to_write.set()
 
     def _cancel(self, slot: _Slot) -> None:
         self._open.discard(slot)

@@ -1,4 +1,4 @@
-"""Request bodies: read whole, decompressed, and never larger than they may be.
+"""Request bodies: read whole, and never larger than they may be.
 
 A body that lies in its buffer already, as that of most requests does, is taken without waiting. For one that
 is still on its way the bounds are those of a stranger: its size before it is read where it is announced, its
@@ -6,13 +6,12 @@ size while it grows, the number of its chunks, and the time it may keep silent.
 """
 
 import asyncio
-import zlib
 from typing import Final
 
 from aiohttp import StreamReader, hdrs
 from aiohttp.web import BaseRequest
 
-from ...proto.errors import Fault, InferError, invalid
+from ...proto.errors import InferError, invalid
 from ...proto.kserve_http.document import parse_document
 from ...proto.kserve_http.members import JsonObject, object_or_empty
 
@@ -22,10 +21,6 @@ MAX_CHUNKS: Final = 65536
 SILENCE_S: Final = 60.0
 """How long a body may not grow before its sender is given up."""
 
-_ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
-_GZIP: Final = 16 + zlib.MAX_WBITS
-_ENCODINGS: Final = ("gzip", "deflate", "identity")
-
 
 class BodyRefusedError(Exception):
     """A body that will not be read to its end, so that its connection cannot go on."""
@@ -33,13 +28,6 @@ class BodyRefusedError(Exception):
     def __init__(self, error: InferError) -> None:
         super().__init__(error.message)
         self.error = error
-
-
-class UnknownEncodingError(InferError):
-    """A `Content-Encoding` that is not understood."""
-
-    def __init__(self) -> None:
-        super().__init__(Fault.UNSUPPORTED, "Unsupported compression type")
 
 
 async def read_body(request: BaseRequest, limit: int = MAX_BODY_SIZE) -> bytes:
@@ -98,46 +86,3 @@ def _too_large(size: int, limit: int) -> BodyRefusedError:
             else f"request body of {size} bytes exceeds the {limit} bytes that one request may have"
         )
     )
-
-
-def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body as it was before its `Content-Encoding`; raises InferError for a bomb or a broken one."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in _ENCODINGS:
-        raise UnknownEncodingError
-    if not body:
-        raise invalid("nothing to be decompressed")
-    inflater = zlib.decompressobj(_ZLIB_OR_GZIP)
-    try:
-        text = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise invalid(f"failed to decompress the request body: {error}") from None
-    if len(text) > limit:
-        raise invalid(
-            f"Decompressed data size exceeds the maximum allowed value of {limit} bytes. "
-            "Use --http-max-input-size to increase the limit."
-        )
-    if not inflater.eof or inflater.unused_data:
-        raise invalid("failed to decompress the request body: incomplete or trailing data")
-    return text
-
-
-def compressed(body: bytes, encoding: str) -> bytes:
-    """Return a body in the form of an encoding, `gzip` or `deflate`."""
-    deflater = zlib.compressobj(wbits=_GZIP if encoding == "gzip" else zlib.MAX_WBITS)
-    return deflater.compress(body) + deflater.flush()
-
-
-def preferred_encoding(accepted: str) -> str:
-    """Return what an `Accept-Encoding` likes best of what there is; the first of equals, else `identity`."""
-    best, best_weight = "identity", 0.0
-    for entry in accepted.split(","):
-        name, _, quality = entry.strip(" ").partition(";q=")
-        try:
-            weight = float(quality) if quality else 1.0
-        except ValueError:
-            continue
-        if name in _ENCODINGS and weight > best_weight:
-            best, best_weight = name, weight
-    return best

@@ -10,9 +10,11 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from ...proto.errors import Fault, InferError
 from ..doorway import Doorway
+from ..listening import ListenAt
 from ..settings import HttpSettings
-from .bodies import BodyRefusedError, UnknownEncodingError
-from .front import HttpFront, ListenAt
+from .bodies import BodyRefusedError
+from .compression import ENCODINGS, UnknownEncodingError
+from .front import HttpFront
 from .inference import Inference
 from .information import Information
 from .model_control import ModelControl
@@ -21,7 +23,7 @@ from .routes import Match, MethodNotAllowedError, NoRouteError, Operation, Switc
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-_KNOWN_ENCODINGS: Final = "Accept-Encoding: gzip, deflate\r\n"
+_KNOWN_ENCODINGS: Final = f"Accept-Encoding: {', '.join(ENCODINGS)}\r\n"
 
 Handler = Callable[[BaseRequest, Match], Awaitable[StreamResponse]]
 

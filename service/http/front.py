@@ -1,9 +1,7 @@
 """A listening socket with an aiohttp server behind it: how it opens, stops accepting, and closes."""
 
 import asyncio
-import errno
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -11,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
 
-from ...proto.errors import Fault, InferError
+from ..listening import ListenAt, not_listening
 from .responses import error_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -24,15 +22,6 @@ MAX_LINE: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 
 Handle = Callable[[BaseRequest], Awaitable[StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAt:
-    """A socket to listen at."""
-
-    address: str
-    port: int
-    reuse_port: bool = False
 
 
 class _Connection(RequestHandler):
@@ -97,7 +86,7 @@ class HttpFront:
                 reuse_port=self._socket.reuse_port or None,
             )
         except OSError as error:
-            raise _not_listening(self.address, error) from error
+            raise not_listening(self.address, error) from error
         self.port = self._listener.sockets[0].getsockname()[1]
         log.info("Started %s at %s", self.service, self.address)
 
@@ -111,9 +100,3 @@ class HttpFront:
         await self.stop_accepting()
         self._server.pre_shutdown()
         await self._server.shutdown(grace_s)
-
-
-def _not_listening(address: str, error: OSError) -> InferError:
-    if error.errno == errno.EADDRINUSE:
-        return InferError(Fault.UNAVAILABLE, f"Socket '{address}' already in use ")
-    return InferError(Fault.UNAVAILABLE, f"cannot listen at '{address}': {error.strerror or error}")

@@ -13,7 +13,8 @@ from ...actors.servable import Servable
 from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
-from .bodies import MAX_BODY_SIZE, compressed, decompressed, preferred_encoding, read_body
+from .bodies import MAX_BODY_SIZE, read_body
+from .compression import IDENTITY, compressed, decompressed, preferred_encoding
 from .responses import ReadyResponse, head_of
 from .routes import Match
 
@@ -44,18 +45,18 @@ class Inference:
             )
         headers = request.headers
         json_length_text = headers.get(_JSON_LENGTH)
-        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        encoding = headers.get(hdrs.CONTENT_ENCODING) or IDENTITY
         # Without the header all is JSON; binary tensors have no other bound than that of any body.
-        limit = self._max_input_size if json_length_text is None or encoding else MAX_BODY_SIZE
-        body = await read_body(request, limit)
-        if encoding:
+        is_bounded = json_length_text is None or encoding != IDENTITY
+        body = await read_body(request, self._max_input_size if is_bounded else MAX_BODY_SIZE)
+        if encoding != IDENTITY:
             body = await self._decompress(body, encoding)
         json_length = kserve_http.parse_json_length(json_length_text, len(body))
         asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size)
         response = await _ask(model, asked)
         answer = kserve_http.encode_infer(model, asked, response, forms)
         accepted = headers.get(hdrs.ACCEPT_ENCODING)
-        if accepted is not None and (preferred := preferred_encoding(accepted)) != "identity":
+        if accepted is not None and (preferred := preferred_encoding(accepted)) != IDENTITY:
             return await _compress(answer, preferred)
         size = len(answer.head) + sum(map(len, answer.blobs))
         if answer.json_length is None:

@@ -15,8 +15,8 @@ from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.schema import health_pb2
 from deuteron.service.doorway import Doorway
 from deuteron.service.grpc.front import GrpcFront, channel_options, grpc_front
+from deuteron.service.grpc.methods import ABSENT
 from deuteron.service.grpc.rpc import STATUS_OF
-from deuteron.service.grpc.service import ABSENT
 from deuteron.service.settings import ControlMode, GrpcSettings, KeepaliveSettings
 
 BuildDoorway = Callable[..., Awaitable[Doorway]]

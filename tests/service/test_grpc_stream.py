@@ -44,7 +44,7 @@ class TritonPythonModel:
                 output = pb_utils.Tensor("INDEX", np.array([index], np.int32))
                 sender.send(pb_utils.InferenceResponse([output]))
             if count < 0:
-                error = pb_utils.TritonError("counted below zero")
+                error = pb_utils.TritonError("counted below zero" + "\\udc80" * (count < -1))
                 sender.send(pb_utils.InferenceResponse([], error), flags=FINAL)
             else:
                 sender.send(flags=FINAL)
@@ -172,6 +172,10 @@ async def test_an_error_of_a_model_names_the_request(
     assert final(error) is True
 
 
+async def test_an_error_that_is_no_text_is_told_all_the_same(stream_infer: StreamInfer) -> None:
+    assert (await answers(stream_infer, counting("x", -2)))[-1].error_message == "counted below zero?"
+
+
 async def test_a_client_may_ask_that_the_first_error_end_the_stream(
     stream_infer: StreamInfer,
 ) -> None:
@@ -228,7 +232,7 @@ async def test_a_client_that_does_not_read_loses_the_stream(
 ) -> None:
     monkeypatch.setattr(stream, "MAX_UNSENT", 100)
     call = stream_infer(iter([counting("x", 5000)]))
-    with pytest.raises(grpc.aio.AioRpcError, match="more than 100 responses wait to be read"):
+    with pytest.raises(grpc.aio.AioRpcError, match=r"101 responses of \d+ bytes wait to be read"):
         async for _ in call:
             pass
 

@@ -279,7 +279,7 @@ class Repository:
             version: outcome for version, outcome in outcomes.items() if isinstance(outcome, BaseException)
         }
         if failures:
-            await self._give_up(record, outcomes)
+            await self._give_up(name, record, outcomes)
             raise _load_error(name, failures)
         for version, servable in outcomes.items():
             assert not isinstance(servable, BaseException)
@@ -337,13 +337,15 @@ class Repository:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _give_up(self, record: ModelRecord, outcomes: dict[int, "Servable | BaseException"]) -> None:
+    async def _give_up(
+        self, name: str, record: ModelRecord, outcomes: dict[int, "Servable | BaseException"]
+    ) -> None:
         """Note why versions could not load, and let go of their siblings that could."""
         for version, outcome in outcomes.items():
             entry = record.versions[version]
             if isinstance(outcome, BaseException):
                 reason = _titled(outcome)
-                log.error("model failed to load", version=version, reason=reason)
+                log.error("model failed to load", model=name, version=version, reason=reason)
             else:
                 reason = "Unavailable: another version of this model failed to load"
                 outcome.drain()

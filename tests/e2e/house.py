@@ -129,7 +129,7 @@ def _find(process: subprocess.Popen[bytes], log: Path) -> Server:
     try:
         poll(tells_all, "the server listens", STARTS_WITHIN)
     except HouseError as error:
-        raise HouseError(f"{error}\n{log.read_text(errors='replace')}") from error
+        raise HouseError(f"{error}\n{log.read_text(errors='replace')}") from None
     return Server(
         process, log, addresses["HTTPService"], addresses["GRPCInferenceService"], addresses["Metrics"]
     )

@@ -1,6 +1,7 @@
 """Inference over HTTP: from a body to a model and back."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs
@@ -15,14 +16,14 @@ from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
-from .responses import ReadyResponse, head_of
+from .responses import BINARY, JSON, ReadyResponse, head_of
 from .routes import Match
 
 # Headers are looked up for every request; an `istr` is folded once.
 _JSON_LENGTH: Final = istr(kserve_http.HEADER)
 
-_JSON_HEAD: Final = head_of(200, "application/json")
-_BINARY_HEAD: Final = head_of(200, "application/octet-stream", f"{kserve_http.HEADER}: %d\r\n")
+_JSON_HEAD: Final = head_of(HTTPStatus.OK, JSON)
+_BINARY_HEAD: Final = head_of(HTTPStatus.OK, BINARY, f"{kserve_http.HEADER}: %d\r\n")
 
 OFF_LOOP_SIZE: Final = 64 * 1024
 """Bytes from which it pays to compress and decompress on another thread."""

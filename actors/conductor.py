@@ -1,8 +1,8 @@
 """The conductor: leads one ensemble request through its steps, each a message to the router of its model.
 
-Versions are chosen when the request begins, so it sees one set of models to its end. The first error ends the
-request: no further step starts, and the error is sent when the steps on their way have come home. Tensors
-pass from step to step by reference.
+Versions are chosen when the request begins, and held to its end, so it sees one set of models. The first
+error ends the request: no further step starts, and the error is sent when the steps on their way have come
+home. Tensors pass from step to step by reference.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,7 @@ from ..proto.message import Request, Response
 from ..proto.tensor import Tensor
 from .clock import Instant, now
 from .ensemble import Graph, Step, StepIndex, Trip
+from .leases import Leases
 from .mailbox import Mailbox
 from .reply import Reply
 from .router import Drain, stopped
@@ -38,6 +39,7 @@ class EnsembleVersion:
         "admission",
         "config",
         "labels",
+        "leases",
         "name",
         "statistics",
         "version",
@@ -56,6 +58,7 @@ class EnsembleVersion:
         self.labels: Mapping[str, Sequence[str]] = {**_inherited_labels(self._graph, find), **labels}
         self._travelling: dict[int, _Conductor] = {}
         self._mailbox: Mailbox[Drain] = Mailbox()
+        self.leases = Leases(self._mailbox.close)
 
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and set out with it; raises InferError at once when it is refused."""
@@ -77,8 +80,8 @@ class EnsembleVersion:
             conductor.cancel()
 
     def drain(self) -> None:
-        """Refuse what comes from now on; requests on their way arrive."""
-        self._mailbox.close()
+        """Refuse what comes when nobody holds this version any more; requests on their way arrive."""
+        self.leases.drain()
 
     async def serve(self) -> None:
         """Live until drained and the last request has arrived."""
@@ -111,6 +114,8 @@ class _Conductor:
     def begin(self) -> None:
         """Start the steps that need nothing but the request."""
         self._set_out = now()
+        for model in self._models:
+            model.leases.take()
         self._send_out(self._trip.begin(self._job.request.inputs))
 
     def cancel(self) -> None:
@@ -161,6 +166,8 @@ class _Conductor:
         if self._error is None and not self._trip.ended:
             return
         self._job.answered = True
+        for model in self._models:
+            model.leases.give_back()
         response = self._response()
         self._count(response)
         self._ensemble.arrived(self._job)

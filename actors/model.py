@@ -14,6 +14,7 @@ from .batching import DynamicBatcher, signature_of
 from .clock import now
 from .instance import Instance
 from .lane import Lane
+from .leases import Leases
 from .one_by_one import OneByOne
 from .ordering import Line
 from .reply import Reply
@@ -49,6 +50,7 @@ class ModelVersion:
         "admission",
         "config",
         "labels",
+        "leases",
         "name",
         "statistics",
         "version",
@@ -69,6 +71,7 @@ class ModelVersion:
         self.labels = labels
         self.admission = Admission(config)
         self.statistics = statistics
+        self.leases = Leases(lambda: self._router.signal(Drain()))
         self._plan = plan
         self._reshaped = reshaped_outputs(config)
         self._instances = {instance.id: instance for instance in instances}
@@ -97,8 +100,8 @@ class ModelVersion:
         self._router.signal(Withdraw(request))
 
     def drain(self) -> None:
-        """Refuse what comes from now on and serve what came before."""
-        self._router.signal(Drain())
+        """Refuse what comes when nobody holds this version any more, and serve what came before."""
+        self.leases.drain()
 
     async def serve(self) -> None:
         """Serve until drained; raises InferError(UNAVAILABLE) when every instance broke for good."""

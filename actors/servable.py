@@ -6,6 +6,7 @@ from typing import Protocol
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
 from ..proto.message import Request
+from .leases import Leases
 from .reply import Reply
 from .schedule import Job
 from .statistics import Statistics
@@ -21,6 +22,8 @@ class Servable(Protocol):
     labels: Mapping[str, Sequence[str]]
     """The label lines of each output that has a label file."""
     statistics: Statistics
+    leases: Leases
+    """Who needs this version beyond a single request; it drains when they have done."""
 
     def infer(self, request: Request, reply: Reply) -> Job:
         """Take a request; raises InferError at once when it does not fit the model or finds no room."""
@@ -32,4 +35,4 @@ class Servable(Protocol):
         """Serve until drained; whatever ends it, nobody is left without an answer."""
 
     def drain(self) -> None:
-        """Refuse what comes from now on, serve what came before, then end."""
+        """Refuse what comes when the last lease has been given back, serve what came before, then end."""

@@ -38,12 +38,7 @@ class Inference:
 
     async def infer(self, request: BaseRequest, match: Match) -> ReadyResponse:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
-        model = self._repository.find(match.model, match.version)
-        if model.config.decoupled:
-            raise InferError(
-                Fault.UNSUPPORTED,
-                "HTTP end point doesn't support models with decoupled transaction policy",
-            )
+        self._find(match)
         headers = request.headers
         json_length_text = headers.get(_JSON_LENGTH)
         encoding = headers.get(hdrs.CONTENT_ENCODING) or IDENTITY
@@ -52,6 +47,8 @@ class Inference:
         body = await read_body(request, self._max_input_size if is_bounded else MAX_BODY_SIZE)
         if encoding != IDENTITY:
             body = await self._decompress(body, encoding)
+        # Only now: while the body was on its way another version may have taken the place of the first one.
+        model = self._find(match)
         json_length = kserve_http.parse_json_length(json_length_text, len(body))
         asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size)
         response = await _ask(model, asked)
@@ -64,6 +61,16 @@ class Inference:
             return ReadyResponse(_JSON_HEAD + b"%d\r\n" % size, (answer.head,), size)
         head = _BINARY_HEAD % answer.json_length + b"%d\r\n" % size
         return ReadyResponse(head, (answer.head, *answer.blobs), size)
+
+    def _find(self, match: Match) -> Servable:
+        """Return the version to ask; raises InferError where there is none, or none that HTTP can ask."""
+        model = self._repository.find(match.model, match.version)
+        if model.config.decoupled:
+            raise InferError(
+                Fault.UNSUPPORTED,
+                "HTTP end point doesn't support models with decoupled transaction policy",
+            )
+        return model
 
     async def _decompress(self, body: bytes, encoding: str) -> bytes:
         if len(body) < OFF_LOOP_SIZE:

@@ -1,5 +1,6 @@
 """A listening gRPC server: how it opens, stops accepting, and closes."""
 
+import asyncio
 import socket
 from typing import Final
 
@@ -54,12 +55,20 @@ class GrpcFront:
 
     async def stop_accepting(self) -> None:
         """Refuse new calls from now on; those that are being answered go on."""
-        self._gate.closed = True
+        self._gate.close()
 
     async def close(self, grace_s: float) -> None:
-        """End every call after its answer, or after the grace; streams take no further requests."""
+        """End every call after its answer, or after the grace; streams take no further requests.
+
+        gRPC itself stops last: once it does, it breaks off newcomers without a word.
+        """
         await self.stop_accepting()
         self._streams.close()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._gate.wait_until_empty()
+        except TimeoutError:
+            grace_s = 0
         await self._server.stop(grace_s)
 
 

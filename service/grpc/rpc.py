@@ -4,6 +4,7 @@ Handlers see messages and raise `InferError`. Messages are read and written here
 that one that cannot be read is answered with the status it deserves.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
@@ -39,17 +40,37 @@ Unary = Callable[[bytes, Context], Awaitable[bytes]]
 
 
 class Gate:
-    """Whether calls are taken at all."""
+    """Whether calls are taken at all, and how many are being answered; each is a `with` block."""
 
-    __slots__ = ("closed",)
+    __slots__ = ("_closed", "_empty", "_inside")
 
     def __init__(self) -> None:
-        self.closed = False
+        self._closed = False
+        self._inside = 0
+        self._empty = asyncio.Event()
 
-    def check(self) -> None:
-        """Raise InferError once the server is going down."""
-        if self.closed:
+    def __enter__(self) -> None:
+        """Let a call in; raises InferError once the server is going down."""
+        if self._closed:
             raise shutting_down()
+        self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._inside -= 1
+        self._reconcile()
+
+    def close(self) -> None:
+        """Let nobody in from now on."""
+        self._closed = True
+        self._reconcile()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until the gate is closed and every call is answered."""
+        await self._empty.wait()
+
+    def _reconcile(self) -> None:
+        if self._closed and not self._inside:
+            self._empty.set()
 
 
 def shutting_down() -> InferError:
@@ -65,8 +86,8 @@ def unary(gate: Gate, message_type: type[Asked], answer: Callable[[Asked], Await
 
     async def call(body: bytes, context: Context) -> bytes:
         try:
-            gate.check()
-            return written(await answer(_read(read, body)))
+            with gate:
+                return written(await answer(_read(read, body)))
         except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, error)
 

@@ -72,9 +72,9 @@ class StreamInference:
     async def infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer every request of a stream."""
         try:
-            self._gate.check()
-            stream = Stream(self._repository, context)
-            error = await self._streams.serve(stream, requests)
+            with self._gate:
+                stream = Stream(self._repository, context)
+                error = await self._streams.serve(stream, requests)
         except Exception as failure:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, failure)
         if error is not None:

@@ -59,11 +59,12 @@ class Server:
         """GET a path of the HTTP door; return status and body, and status 0 where nobody answers."""
         return _get(self.http, path)
 
-    def read_metric(self, name: str, model: str) -> float:
-        """Return the value of a metric of a model, summed over what else tells its lines apart."""
+    def read_metric(self, name: str, **labels: str) -> float:
+        """Return the value of a metric, summed over all its lines with these labels."""
         _, text = _get(self.metrics, "/metrics")
-        lines = re.findall(rf'^{name}{{.*\bmodel="{model}".*}} (\S+)$', text.decode(), re.MULTILINE)
-        return sum(map(float, lines))
+        lines = re.findall(rf"^{name}{{(.*)}} (\S+)$", text.decode(), re.MULTILINE)
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for told, value in lines if all(each in told for each in wanted))
 
     def resident_bytes(self) -> int:
         """Return the memory that the process holds."""

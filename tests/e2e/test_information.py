@@ -173,12 +173,12 @@ def test_statistics_of_all_models_come_at_once(client: Client) -> None:
 
 def test_metrics_are_told_in_prometheus_text(house: Server) -> None:
     with Client("http", house) as client:
-        before = house.read_metric("nv_inference_request_success", "echo")
+        before = house.read_metric("nv_inference_request_success", model="echo")
         client.infer("echo", client.tensor("INPUT0", np.ones((1, 4), np.float32)))
     answer = ask(house.metrics, "GET /metrics")
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
-    assert house.read_metric("nv_inference_request_success", "echo") == before + 1
+    assert house.read_metric("nv_inference_request_success", model="echo") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class Instance:
     __slots__ = (
         "_breakage",
         "_budget",
+        "_finished",
         "_open",
         "_plan",
         "_seat",
@@ -61,6 +62,7 @@ class Instance:
         self.broken = False
         self.phase = InstancePhase.STARTING
         self._seat = seat
+        self._finished = Finished(seat.index)
         self._plan = plan
         self._statistics = statistics
         self._budget = RestartBudget()
@@ -104,7 +106,7 @@ class Instance:
             run.settle(self._statistics)
             if run.unanswered:
                 self._open.add(run)
-            self._signal(Finished(self.id))
+            self._signal(self._finished)
 
     def delivered(self, run: Run) -> None:
         """Pass on responses of a run that came while it ran or after it returned."""

@@ -60,7 +60,7 @@ class Run:
     def __init__(self, host: Host, jobs: Sequence[Job]) -> None:
         requests = [job.request for job in jobs]
         self.jobs = jobs
-        self.batch = Batch(requests, sum(request.batch_size for request in requests))
+        self.batch = Batch(requests, sum([request.batch_size for request in requests]))
         self.started: Instant = 0
         self.ended: Instant = 0
         self.refusal: InferError | None = None

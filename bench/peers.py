@@ -26,7 +26,8 @@ from servers import Launch, ServerError, serving
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(__file__).resolve().parent / "models"
 
-# The stub of the python backend misreads the arrays of numpy 2, and takes numpy from the first python3 on PATH.
+# The stub of the python backend misreads the arrays of numpy 2, and takes numpy from the first python3 on
+# PATH.
 PINS: Mapping[str, str] = {"nvidia-pytriton": "0.7.0", "tritonclient": "2.49.0", "numpy": "1.26.4"}
 
 # What perf_analyzer links to, and the pattern under which pytriton's wheel carries it.

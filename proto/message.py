@@ -54,8 +54,8 @@ class Request:
 class Response:
     """One answer to a request: outputs or an error, and whether more will follow.
 
-    A model that has nothing more to say closes its request with a *silent* response: no answer at all, only the
-    word that it is final. An answer without outputs is another thing; a client gets to see that.
+    A model that has nothing more to say closes its request with a *silent* response: no answer at all, only
+    the word that it is final. An answer without outputs is another thing; a client gets to see that.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)

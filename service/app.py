@@ -29,7 +29,7 @@ def run(settings: Settings) -> int:
     try:
         logs.configure(settings.log)
     except OSError as error:
-        log.error(f"log file cannot be opened: {error}")  # noqa: TRY400 - the operator's mistake, not ours
+        log.error("log file cannot be opened: %s", error)  # noqa: TRY400 - the operator's mistake, not ours
         return EXIT_FAILURE
     for remark in settings.remarks:
         log.warning(remark)

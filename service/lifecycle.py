@@ -1,9 +1,9 @@
 """How the server comes up and goes down.
 
-Up: models first, then the doors, so that a port that answers belongs to a server that serves. Down, on SIGINT or
-SIGTERM: the server stops being ready, the doors refuse newcomers and answer what they hold, the models drain, their
-lanes close, and the metrics end last, so that the last scrape sees it all. A second signal ends the process at once, and
-so does the exit timeout.
+Up: models first, then the doors, so that a port that answers belongs to a server that serves. Down, on SIGINT
+or SIGTERM: the server stops being ready, the doors refuse newcomers and answer what they hold, the models
+drain, their lanes close, and the metrics end last, so that the last scrape sees it all. A second signal ends
+the process at once, and so does the exit timeout.
 """
 
 import asyncio
@@ -25,6 +25,10 @@ class Front(Protocol):
     """A door of the server."""
 
     service: str
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `address:port`."""
 
     async def start(self) -> None:
         """Listen; raises InferError where that cannot be."""
@@ -51,9 +55,9 @@ class StopSignals:
 
     def _receive(self, number: signal.Signals) -> None:
         if self._told.is_set():
-            log.warning(f"Signal ({number.value}) received again. Exiting immediately.")
+            log.warning("Signal (%d) received again. Exiting immediately.", number.value)
             exit_at_once()
-        log.info(f"Signal ({number.value}) received.")
+        log.info("Signal (%d) received.", number.value)
         self._told.set()
 
 
@@ -71,7 +75,7 @@ async def open_doors(fronts: Sequence[Front]) -> None:
 async def shut_down(
     repository: Repository, doors: Sequence[Front], metrics: Sequence[Front], timeout_s: float
 ) -> None:
-    """Drain doors, then models, then end the metrics; ends the process where that takes longer than it may."""
+    """Drain doors, then models, then end the metrics; ends the process where that takes too long."""
     countdown = asyncio.ensure_future(_count_down(repository, timeout_s))
     repository.stopping = True
     for door in doors:
@@ -93,6 +97,6 @@ async def _count_down(repository: Repository, timeout_s: float) -> None:
     for remaining in range(int(timeout_s), 0, -1):
         await asyncio.sleep(1)
         busy = sum(1 for servable in repository.served() if servable.statistics.pending)
-        log.info(f"Timeout {remaining}: Found {busy} model versions that have in-flight inferences")
+        log.info("Timeout %d: Found %d model versions that have in-flight inferences", remaining, busy)
     log.error("Exit timeout expired. Exiting immediately.")
     exit_at_once()

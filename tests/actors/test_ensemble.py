@@ -43,7 +43,7 @@ def test_a_step_is_ready_when_all_its_inputs_are_there() -> None:
     assert indices(trip.absorb(SPLIT, {"l": tensor(1), "r": tensor(2)})) == [NORTH, SOUTH, ASIDE]
     assert indices(trip.absorb(SOUTH, {"y": tensor(3)})) == []
     assert indices(trip.absorb(ASIDE, {"y": tensor(4)})) == []
-    assert not trip.ended
+    assert "OUT" not in trip.outputs()
     (join,) = trip.absorb(NORTH, {"y": tensor(5)})
     assert {name: each.raw for name, each in join.inputs.items()} == {"a": tensor(5).raw, "b": tensor(3).raw}
     assert trip.absorb(JOIN, {"y": tensor(6)}) == []

@@ -171,7 +171,7 @@ def random_policy(rng: random.Random) -> QueuePolicy:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_every_admitted_request_meets_exactly_one_fate_and_every_promise_is_kept(chunk: int) -> None:
-    """Random arrivals, withdrawals, breakages and time: bounds, shapes, order and wake-ups hold throughout."""
+    """Random arrivals, withdrawals, breakages and time: bounds, shapes, order and wake-ups hold."""
     for seed in range(chunk * WORLDS // CHUNKS, (chunk + 1) * WORLDS // CHUNKS):
         world = random_world(seed)
         deeds = (

@@ -14,6 +14,7 @@ DIGITS := examples/digits/repository
 INSTALLED := .venv/.installed
 LINKED := .venv/.linked
 BUILT := $(DIGITS)/.built
+PEERS := .peers/versions.json
 
 FLOORS := service actors backends proto
 MODULES := $(sort __init__.py $(shell find $(FLOORS) -name '*.py' -o -name '*.pyi' -o -name '*.proto'))
@@ -39,7 +40,7 @@ serve: $(LINKED) $(BUILT) ## serve the example models on ports 8000 (HTTP), 8001
 
 dev: $(LINKED) ## make .venv, with everything it takes to work here
 
-test: $(LINKED) ## run all tests
+test: $(LINKED) $(PEERS) ## run all tests
 	@$(call say,Tests)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -91,6 +92,11 @@ $(LINKED): $(INSTALLED)
 	@rm -rf .mypy_cache
 	@PYTHONWARNINGS=ignore $(locked) $(PIP) install --quiet --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
 	@echo '$(MODULES)' > $@
+
+# Tests ask the server with the real perf_analyzer. Where it does not exist, or cannot be had now, they say so and are skipped.
+$(PEERS): | $(LINKED)
+	@$(call say,Installing the real perf_analyzer and Triton into .peers: a few minutes the first time)
+	-$(BIN)/python bench/peers.py
 
 $(BUILT): $(DIGITS_SOURCES) | $(LINKED)
 	@$(call say,Building the example models)

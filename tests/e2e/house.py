@@ -23,6 +23,9 @@ STOPS_WITHIN = 20.0
 """Seconds from SIGTERM until a server must be gone."""
 POLL_EVERY = 0.02
 
+SERVICES = ("HTTPService", "GRPCInferenceService", "Metrics")
+"""What the log calls the doors."""
+
 READY = "/v2/health/ready"
 LIVE = "/v2/health/live"
 """What to wait for where a model is broken on purpose, so that the server never is ready."""
@@ -99,7 +102,7 @@ def serving(repository: Path, log: Path, *flags: str, until: str = READY) -> Ite
     """
     process = launch(log, "serve", f"--model-repository={repository}", *_local(), *flags)
     try:
-        server = _find(process, log)
+        server = _find(process, log, 3 - sum(flag.startswith("--allow-") for flag in flags))
         poll(lambda: server.get(until)[0] == 200, f"the server answers {until} with 200", STARTS_WITHIN)
         yield server
         if process.poll() is None:
@@ -116,24 +119,22 @@ def _local() -> list[str]:
     return [*doors, *(f"--{door}-port=0" for door in ("http", "grpc", "metrics"))]
 
 
-def _find(process: subprocess.Popen[bytes], log: Path) -> Server:
-    """Read from the log of a starting server where it listens."""
+def _find(process: subprocess.Popen[bytes], log: Path, doors: int) -> Server:
+    """Read from the log of a starting server where it listens: at so many doors."""
     addresses: dict[str, str] = {}
 
     def tells_all() -> bool:
         text = log.read_text(errors="replace")
         if process.poll() is not None:
             raise HouseError(f"the server ended with {process.returncode}")
-        addresses.update(re.findall(r"Started (\S+)(?: Service)? at (\S+)$", text, re.MULTILINE))
-        return len(addresses) == 3
+        addresses.update(re.findall(r"Started (\w+)(?: Service)? at ([\d.:]+)", text))
+        return len(addresses) == doors
 
     try:
         poll(tells_all, "the server listens", STARTS_WITHIN)
     except HouseError as error:
         raise HouseError(f"{error}\n{log.read_text(errors='replace')}") from None
-    return Server(
-        process, log, addresses["HTTPService"], addresses["GRPCInferenceService"], addresses["Metrics"]
-    )
+    return Server(process, log, *(addresses.get(name, "") for name in SERVICES))
 
 
 def _get(address: str, path: str) -> tuple[int, bytes]:

@@ -60,6 +60,10 @@ class Mailbox(Generic[M]):
         self._messages.append(message)
         self._wake()
 
+    def leave(self, message: M) -> None:
+        """Leave a message the actor must hear, but need not wake for: it is read when the next one wakes it."""
+        self._messages.append(message)
+
     def close(self) -> None:
         """Refuse further posts; what is already inside will still be read."""
         self._closed = True

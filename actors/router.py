@@ -117,7 +117,10 @@ class Router:
 
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
-        self._mailbox.signal(message)
+        if type(message) is Finished and not len(self.schedule) and not self._mailbox.closed:
+            self._mailbox.leave(message)  # a credit nobody waits for is no reason to take a turn
+        else:
+            self._mailbox.signal(message)
 
     async def run(self) -> None:
         """Live until drained or abandoned; whatever ends it, nobody who waits is left without an answer."""

@@ -39,12 +39,13 @@ output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
 
 @pytest.fixture
 def serve_slow(pick: Callable[..., Path], serve: Serve) -> Serve:
-    """Serve the slow model, each of its batches taking so many milliseconds."""
+    """Serve the slow model, each of its requests running alone and taking so many milliseconds."""
 
     def start(milliseconds: int, *flags: str) -> Server:
         models = pick("slow")
         config = models / "slow" / "config.pbtxt"
-        config.write_text(config.read_text().replace('"50"', f'"{milliseconds}"'))
+        text = config.read_text().replace("max_batch_size: 8", "max_batch_size: 1")
+        config.write_text(text.replace('"50"', f'"{milliseconds}"'))
         return serve(models, *flags)
 
     return start
@@ -70,10 +71,14 @@ def message(number: int) -> pb.ModelInferRequest:
     return asked
 
 
-def wait_for_pending(server: Server, number: int) -> None:
-    """Wait until so many requests wait for their turn."""
-    name = "nv_inference_pending_request_count"
-    poll(lambda: server.read_metric(name, model="slow") >= number, f"{number} requests wait")
+def wait_for(server: Server, number: int) -> None:
+    """Wait until so many requests have come in: one of them runs, the others are answered or wait."""
+    names = ("nv_inference_pending_request_count", "nv_inference_request_success")
+
+    def are_there() -> bool:
+        return sum(server.read_metric(name, model="slow") for name in names) >= number - 1
+
+    poll(are_there, f"{number} requests have come in")
 
 
 def wait_until_stopping(server: Server) -> None:
@@ -85,29 +90,29 @@ def wait_until_stopping(server: Server) -> None:
 def test_requests_in_flight_are_answered_over_http(
     serve_slow: Serve, threads: ThreadPoolExecutor, number: signal.Signals
 ) -> None:
-    server = serve_slow(100)
+    server = serve_slow(30)
     futures = [threads.submit(ask_over_http, server, index) for index in range(IN_FLIGHT)]
-    wait_for_pending(server, IN_FLIGHT // 2)
+    wait_for(server, IN_FLIGHT)
     server.process.send_signal(number)
     assert [future.result() for future in futures] == [(200, [index, 0]) for index in range(IN_FLIGHT)]
     assert server.exit_status() == 0
 
 
 def test_requests_in_flight_are_answered_over_grpc(serve_slow: Serve) -> None:
-    server = serve_slow(100)
+    server = serve_slow(30)
     with grpc.insecure_channel(server.grpc) as channel:
         rpc = channel.unary_unary(
             f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
         )
         futures = [rpc.future(message(index), timeout=TIMEOUT_S) for index in range(IN_FLIGHT)]
-        wait_for_pending(server, IN_FLIGHT // 2)
+        wait_for(server, IN_FLIGHT)
         server.terminate()
         assert [future.result().id for future in futures] == [str(index) for index in range(IN_FLIGHT)]
     assert server.exit_status() == 0
 
 
 def test_requests_in_flight_are_answered_on_a_stream_and_then_it_ends(serve_slow: Serve) -> None:
-    server = serve_slow(100)
+    server = serve_slow(30)
     with grpc.insecure_channel(server.grpc) as channel:
         rpc: Any = channel.stream_stream(
             f"/{SERVICE}/ModelStreamInfer",
@@ -121,7 +126,7 @@ def test_requests_in_flight_are_answered_on_a_stream_and_then_it_ends(serve_slow
             hold.result()  # a client that has more to say
 
         stream = rpc(requests(), timeout=TIMEOUT_S)
-        wait_for_pending(server, IN_FLIGHT // 2)
+        wait_for(server, IN_FLIGHT)
         server.terminate()
         assert [next(stream).infer_response.id for _ in range(IN_FLIGHT)] == list(map(str, range(IN_FLIGHT)))
         with pytest.raises(grpc.RpcError) as caught:
@@ -141,7 +146,7 @@ def test_newcomers_are_refused_while_requests_are_in_flight(
         rpc = channel.unary_unary(f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString, None)
         old = rpc.future(message(1), timeout=TIMEOUT_S)
         older = threads.submit(ask_over_http, server, 2)
-        wait_for_pending(server, 1)
+        wait_for(server, 2)
         server.terminate()
         wait_until_stopping(server)
         with pytest.raises(ConnectionRefusedError):
@@ -185,7 +190,7 @@ def test_a_request_that_never_arrives_is_waited_for_no_longer_than_allowed(serve
 def test_a_second_signal_ends_the_server_at_once(serve_slow: Serve, threads: ThreadPoolExecutor) -> None:
     server = serve_slow(15_000)
     lost = [threads.submit(ask_over_http, server, index) for index in range(3)]
-    wait_for_pending(server, 1)
+    wait_for(server, len(lost))
     server.terminate()
     wait_until_stopping(server)
     began = time.monotonic()
@@ -199,7 +204,7 @@ def test_a_second_signal_ends_the_server_at_once(serve_slow: Serve, threads: Thr
 def test_who_takes_too_long_is_not_waited_for(serve_slow: Serve, threads: ThreadPoolExecutor) -> None:
     server = serve_slow(15_000, "--exit-timeout-secs=1")
     lost = [threads.submit(ask_over_http, server, index) for index in range(3)]
-    wait_for_pending(server, 1)
+    wait_for(server, len(lost))
     server.terminate()
     assert server.exit_status() == 1
     assert "Exit timeout expired. Exiting immediately." in server.logged()

@@ -61,7 +61,7 @@ class Mailbox(Generic[M]):
         self._wake()
 
     def leave(self, message: M) -> None:
-        """Leave a message the actor must hear, but need not wake for: it is read when the next one wakes it."""
+        """Leave a message the actor must hear but need not wake for: the next one wakes it."""
         self._messages.append(message)
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ async def _serve(settings: Settings) -> int:
 def _calm_the_collector() -> None:
     """Let the collector pass over what is there to stay, and come by less often.
 
-    A request leaves no cycles behind, so looking for them after every seven hundred new objects finds nothing.
+    A request leaves no cycles behind: whoever looks for them every seven hundred objects finds nothing.
     """
     gc.collect()
     gc.freeze()

@@ -76,7 +76,7 @@ def command_to_try(models: Iterable[Servable], address: str | None) -> str:
 
 
 def _sample(model: Servable) -> str:
-    """Return a request of zeros for a model, empty where there is no short one."""
+    """Return a request that counts up through every input of a model, empty where there is no short one."""
     config = model.config
     if config.decoupled or config.sequence_batching is not None:
         return ""
@@ -89,9 +89,9 @@ def _sample(model: Servable) -> str:
             "name": spec.name,
             "datatype": spec.datatype.wire_name,
             "shape": shape,
-            "data": [False if spec.datatype is Datatype.BOOL else 0] * math.prod(shape),
+            "data": [number % 2 == 1 if spec.datatype is Datatype.BOOL else number for number in range(size)],
         }
-        for spec, shape in zip(config.inputs, shapes, strict=True)
+        for spec, shape, size in zip(config.inputs, shapes, map(math.prod, shapes), strict=True)
         if not spec.optional
     ]
     return orjson.dumps({"inputs": inputs}).decode() if inputs else ""

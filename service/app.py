@@ -29,7 +29,7 @@ log: Final = structlog.stdlib.get_logger(__name__)
 def run(settings: Settings) -> int:
     """Serve until told to stop; return the exit status."""
     try:
-        logs.configure(settings.log)
+        server_log = logs.configure(settings.log)
     except OSError as error:
         log.error("log file cannot be opened: %s", error)  # noqa: TRY400 - the operator's mistake, not ours
         return EXIT_FAILURE
@@ -37,13 +37,13 @@ def run(settings: Settings) -> int:
         log.warning(remark)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_serve(settings))
+            return runner.run(_serve(settings, server_log))
         except InferError as error:
             log.error(error.message)  # noqa: TRY400 - the message says it all
             return EXIT_FAILURE
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     stop = StopSignals()
     async with _repository(settings) as repository:
         failed = await repository.load_at_start(_models_at_start(settings))
@@ -51,7 +51,9 @@ async def _serve(settings: Settings) -> int:
             show(repository, settings, {})
             log.error("creating server: Internal - failed to load all models", failed=failed)
             return EXIT_FAILURE
-        doorway = Doorway(repository, settings.repository.control_mode, settings.server_id, __version__)
+        doorway = Doorway(
+            repository, settings.repository.control_mode, settings.server_id, __version__, server_log
+        )
         doors, metrics = _fronts(doorway, settings)
         await open_doors([*doors, *metrics])
         show(repository, settings, {front.service: front.address for front in (*doors, *metrics)})

@@ -1,9 +1,10 @@
-"""What both doors stand before: the repository, and who this server is."""
+"""What both doors stand before: the repository, who this server is, and what watches it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..actors.repository import Repository
-from .settings import ControlMode
+from .logs import ServerLog
+from .settings import ControlMode, LogSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,4 @@ class Doorway:
     control_mode: ControlMode
     server_id: str
     version: str
+    log: ServerLog = field(default_factory=lambda: ServerLog(LogSettings()))

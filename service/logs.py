@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,26 +31,53 @@ _OWN: Final = __name__.partition(".")[0]
 _MESSAGE_AND_MACHINERY: Final = frozenset({"event", "_record", "_from_structlog", "exc_info", "stack_info"})
 
 
-def configure(settings: LogSettings) -> None:
-    """Send all logs of this process where the settings say; raises OSError where that cannot be opened."""
-    handler = (
-        logging.StreamHandler(sys.stderr)
-        if settings.file is None
-        else logging.FileHandler(settings.file, encoding="utf-8")
-    )
-    handler.addFilter(_Enabled(settings))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
-            processors=[_spell_json if settings.format is LogFormat.JSON else _Line(settings.format)],
+class ServerLog:
+    """The log of this process, whose settings may change while it is written.
+
+    It owns the place where the log goes, which is chosen once and for all.
+    """
+
+    def __init__(self, settings: LogSettings) -> None:
+        """Open the place; raises OSError where that cannot be."""
+        self._handler: logging.Handler = (
+            logging.StreamHandler(sys.stderr)
+            if settings.file is None
+            else logging.FileHandler(settings.file, encoding="utf-8")
         )
-    )
-    root = logging.getLogger()
-    for old in tuple(root.handlers):
-        root.removeHandler(old)
-        old.close()
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if settings.verbose else logging.INFO)
+        self._enabled = _Enabled(settings)
+        self._handler.addFilter(self._enabled)
+        self.settings = settings
+        """What holds now."""
+        self._handler.setFormatter(_formatter(settings.format))
+
+    def install(self) -> None:
+        """Send all logs of this process here, and nowhere else."""
+        root = logging.getLogger()
+        for old in tuple(root.handlers):
+            root.removeHandler(old)
+            old.close()
+        root.addHandler(self._handler)
+        self._set_root_level()
+
+    def change(self, settings: LogSettings) -> None:
+        """Let other settings hold from the next event on; the place stays what it is."""
+        self.settings = replace(settings, file=self.settings.file)
+        self._handler.removeFilter(self._enabled)
+        self._enabled = _Enabled(settings)
+        self._handler.addFilter(self._enabled)
+        self._handler.setFormatter(_formatter(settings.format))
+        self._set_root_level()
+
+    def _set_root_level(self) -> None:
+        root = logging.getLogger()
+        if self._handler in root.handlers:
+            root.setLevel(logging.DEBUG if self.settings.verbose else logging.INFO)
+
+
+def configure(settings: LogSettings) -> ServerLog:
+    """Send all logs of this process where the settings say; raises OSError where that cannot be opened."""
+    log = ServerLog(settings)
+    log.install()
     structlog.configure(
         processors=[
             structlog.stdlib.PositionalArgumentsFormatter(),
@@ -58,6 +86,14 @@ def configure(settings: LogSettings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
+    )
+    return log
+
+
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        processors=[_spell_json if log_format is LogFormat.JSON else _Line(log_format)],
     )
 
 

@@ -12,6 +12,7 @@ from ...proto.schema import health_pb2
 from ..doorway import Doorway
 from .inference import Inference
 from .information import Information
+from .log_settings import LogControl
 from .model_control import ModelControl
 from .rpc import Asked, Gate, unary
 from .stream import OpenStreams, StreamInference
@@ -27,7 +28,6 @@ ABSENT: Final = (
     "CudaSharedMemoryRegister",
     "CudaSharedMemoryUnregister",
     "TraceSetting",
-    "LogSettings",
 )
 """Methods of Triton's service that this version does not have."""
 
@@ -62,6 +62,7 @@ def rpc_handlers(
         "RepositoryIndex": answered(pb.RepositoryIndexRequest, information.repository_index),
         "RepositoryModelLoad": answered(pb.RepositoryModelLoadRequest, control.load),
         "RepositoryModelUnload": answered(pb.RepositoryModelUnloadRequest, control.unload),
+        "LogSettings": answered(pb.LogSettingsRequest, LogControl(doorway.log).handle),
         **{name: answered(pb.ServerLiveRequest, _absent(name)) for name in ABSENT},
     }
     health = {"Check": answered(health_pb2.HealthCheckRequest, information.health)}

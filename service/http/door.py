@@ -15,8 +15,10 @@ from ..settings import HttpSettings
 from .bodies import BodyRefusedError
 from .compression import ENCODINGS, UnknownEncodingError
 from .front import HttpFront
+from .generate import Generate
 from .inference import Inference
 from .information import Information
+from .log_settings import LogControl
 from .model_control import ModelControl
 from .responses import error_of, failure
 from .routes import Match, MethodNotAllowedError, NoRouteError, Operation, Switchboard
@@ -80,6 +82,7 @@ def _told(error: Exception, request: BaseRequest) -> StreamResponse:
 def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handler]:
     information = Information(doorway, max_input_size)
     control = ModelControl(doorway, max_input_size)
+    generate = Generate(doorway.repository, max_input_size)
     return {
         Operation.SERVER_LIVE: information.server_live,
         Operation.SERVER_READY: information.server_ready,
@@ -92,9 +95,10 @@ def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handl
         Operation.INFER: Inference(doorway.repository, max_input_size).infer,
         Operation.MODEL_LOAD: control.load,
         Operation.MODEL_UNLOAD: control.unload,
-        Operation.GENERATE: _absent,
+        Operation.GENERATE: generate.one,
+        Operation.GENERATE_STREAM: generate.stream,
         Operation.TRACE: _absent,
-        Operation.LOGGING: _absent,
+        Operation.LOGGING: LogControl(doorway.log, max_input_size).handle,
         Operation.SHARED_MEMORY_STATUS: _absent,
         Operation.SHARED_MEMORY_CHANGE: _absent,
     }

@@ -183,7 +183,7 @@ def test_metrics_are_told_in_prometheus_text(house: Server) -> None:
 
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("get_trace_settings", ()), ("get_log_settings", ()), ("get_system_shared_memory_status", ())],
+    [("get_trace_settings", ()), ("get_system_shared_memory_status", ())],
 )
 def test_what_this_version_does_not_have_is_refused_and_named(
     client: Client, method: str, arguments: tuple[object, ...]

@@ -14,6 +14,8 @@ from ..proto.message import Response
 
 STREAM_BACKLOG: Final = 16_384
 """Responses that may wait for a slow reader before its stream is given up."""
+STREAM_BACKLOG_BYTES: Final = 256 << 20
+"""Bytes of tensors that these may have; a single response may have more."""
 
 
 class Reply(Protocol):
@@ -62,21 +64,27 @@ class OneReply:
 class StreamReply:
     """The address of a caller who takes any number of responses; iterate, the final one is the last."""
 
-    __slots__ = ("_ended", "_responses", "_waiter")
+    __slots__ = ("_bytes", "_ended", "_responses", "_waiter", "is_complete")
 
     def __init__(self) -> None:
-        self._responses: deque[Response] = deque()
+        self._responses: deque[tuple[Response, int]] = deque()
+        self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
+        self.is_complete = False
+        """Whether the request itself has ended, whatever was read of its responses."""
 
     def send(self, response: Response) -> None:
         """Take a response; a reader too far behind gets an error as its last one."""
         if self._ended:
             return
-        if len(self._responses) >= STREAM_BACKLOG:
+        self.is_complete = response.final
+        if len(self._responses) >= STREAM_BACKLOG or self._bytes >= STREAM_BACKLOG_BYTES:
             response = Response(error=InferError(Fault.UNAVAILABLE, _TOO_SLOW))
         self._ended = response.final
-        self._responses.append(response)
+        size = _size_of(response)
+        self._bytes += size
+        self._responses.append((response, size))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -89,7 +97,19 @@ class StreamReply:
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._responses.popleft()
+        response, size = self._responses.popleft()
+        self._bytes -= size
+        return response
 
 
-_TOO_SLOW: Final = f"more than {STREAM_BACKLOG} responses wait to be read; the stream was given up"
+def _size_of(response: Response) -> int:
+    try:
+        return sum(tensor.byte_size for tensor in response.outputs.values())
+    except Exception:  # noqa: BLE001 - a model's odd strings: whoever reads the response is told
+        return 0
+
+
+_TOO_SLOW: Final = (
+    f"more than {STREAM_BACKLOG} responses or {STREAM_BACKLOG_BYTES} bytes wait to be read; "
+    "the stream was given up"
+)

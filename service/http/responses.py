@@ -4,6 +4,7 @@ aiohttp would assemble a response header by header and add a date and its own na
 know their few headers in advance, so that sending one costs one join of bytes and one write.
 """
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from http import HTTPStatus
@@ -24,6 +25,8 @@ PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 
 JOINED_SIZE: Final = 64 * 1024
 """Bytes up to which it is cheaper to copy a body into one piece than to write several."""
+STALLED_S: Final = 60.0
+"""How long a client may read nothing of a response that is still being written."""
 
 
 class ReadyResponse(StreamResponse):
@@ -57,6 +60,58 @@ class ReadyResponse(StreamResponse):
         if protocol.writing_paused:
             await request.writer.drain()
         return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: everything is written already."""
+
+
+class ChunkedResponse(StreamResponse):
+    """A response that is written while it comes to be; it is complete when its handler returns it.
+
+    The head leaves with the first piece. HTTP/1.0 knows no chunks: there the connection ends with it.
+    """
+
+    def __init__(self, request: BaseRequest, status: int, content_type: str) -> None:
+        # As for `ReadyResponse`, the fields of the base class are not used.
+        self._request = request
+        self._chunked_body = request.version != HttpVersion10
+        self._keep_alive = request.keep_alive and self._chunked_body
+        framing = "Transfer-Encoding: chunked\r\n" if self._chunked_body else ""
+        ending = "" if self._keep_alive else "Connection: close\r\n"
+        self._unsent = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+            f"Content-Type: {content_type}\r\n{framing}{ending}\r\n"
+        ).encode()
+
+    async def send(self, piece: bytes) -> None:
+        """Send one piece; wait while the client reads too slowly; raises ConnectionError when it is gone."""
+        await self._pass_on(self._framed(piece))
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last piece, if there is one, and the end."""
+        last = self._framed(piece) if piece else b""
+        await self._pass_on(last + b"0\r\n\r\n" if self._chunked_body else last)
+
+    def _framed(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked_body else piece
+
+    async def _pass_on(self, framed: bytes) -> None:
+        protocol = self._request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("Cannot write to closing transport")
+        transport.write(self._unsent + framed)
+        self._unsent = b""
+        if protocol.writing_paused:
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await self._request.writer.drain()
+            except TimeoutError:
+                transport.abort()
+                raise ClientConnectionResetError("the client stopped reading") from None
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        """Do nothing: everything is written already."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: everything is written already."""

@@ -29,6 +29,7 @@ class Operation(Enum):
     STATISTICS = "statistics"
     INFER = "inference"
     GENERATE = "generate"
+    GENERATE_STREAM = "generate stream"
     REPOSITORY_INDEX = "repository index"
     MODEL_LOAD = "model load"
     MODEL_UNLOAD = "model unload"
@@ -74,7 +75,8 @@ ROUTES: Final = (
     _route(r"/v2/models/stats", "GET", Operation.STATISTICS),
     _route(r"/v2/logging", "GET POST", Operation.LOGGING),
     _route(_MODEL + _VERSION + "/infer", "POST", Operation.INFER),
-    _route(_MODEL + _VERSION + "/generate(?:_stream)?", "POST", Operation.GENERATE),
+    _route(_MODEL + _VERSION + "/generate", "POST", Operation.GENERATE),
+    _route(_MODEL + _VERSION + "/generate_stream", "POST", Operation.GENERATE_STREAM),
     _route(_MODEL + _VERSION + "/ready", "GET", Operation.MODEL_READY),
     _route(_MODEL + _VERSION + "/config", "GET", Operation.MODEL_CONFIG),
     _route(_MODEL + _VERSION + "/stats", "GET", Operation.STATISTICS),

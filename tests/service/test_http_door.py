@@ -152,7 +152,6 @@ async def test_the_index_tells_of_broken_models_too(ask: Ask) -> None:
         ("GET /v2/models/simple/versions/x", 404, "Not Found"),
         ("GET /v2/models/simple/infer", 405, "Method Not Allowed"),
         ("DELETE /v2", 405, "Method Not Allowed"),
-        ("POST /v2/models/simple/generate", 501, "generate is not available in this version of deuteron"),
         (
             "POST /v2/repository/models/simple/load",
             503,

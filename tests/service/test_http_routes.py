@@ -43,7 +43,7 @@ from deuteron.service.settings import ControlMode
         ("POST /v2/models/../infer", Operation.INFER, "..", LATEST),
         ("POST /v2/models/m/versions/2/infer", Operation.INFER, "m", 2),
         ("POST /v2/models/m/generate", Operation.GENERATE, "m", LATEST),
-        ("POST /v2/models/m/versions/1/generate_stream", Operation.GENERATE, "m", 1),
+        ("POST /v2/models/m/versions/1/generate_stream", Operation.GENERATE_STREAM, "m", 1),
         ("GET /v2/logging", Operation.LOGGING, "", LATEST),
         ("POST /v2/trace/setting", Operation.TRACE, "", LATEST),
         ("GET /v2/models/m/trace/setting", Operation.TRACE, "m", LATEST),

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .shared_memory import Destination
+
 
 @dataclass(frozen=True, slots=True)
 class OutputForm:
@@ -12,6 +14,8 @@ class OutputForm:
     """Raw bytes behind the JSON rather than in it; without meaning where there is no JSON."""
     classes: int = 0
     """The best so many classes instead of the values; 0 means the values."""
+    destination: Destination | None = None
+    """The shared memory that the values go to, and nowhere else; never together with the other forms."""
 
 
 JSON_FORM = OutputForm()

@@ -13,21 +13,25 @@ from ..errors import invalid, request_prefix
 from ..message import Request
 from ..output_forms import JSON_FORM, OutputForm, OutputForms
 from ..schema import grpc_service_pb2 as pb
+from ..shared_memory import NO_REGIONS, RegionPart, Regions, read_tensor
 from ..target import Target
 from ..tensor import MAX_RANK, Raw, Tensor
 from .contents import read_contents
 from .parameters import read_parameters
-from .tensor_parameters import no_region, read_classes, read_region
+from .tensor_parameters import read_classes, read_part
 
 Outputs = Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]
 
 _PLAIN: Final = OutputForms()
 
 
-def decode_infer(message: pb.ModelInferRequest, target: Target) -> tuple[Request, OutputForms]:
+def decode_infer(
+    message: pb.ModelInferRequest, target: Target, regions: Regions = NO_REGIONS
+) -> tuple[Request, OutputForms]:
     """Return the request that a message makes of a model, and how its outputs are to be rendered.
 
-    Raw contents stay the bytes that protobuf made of them. Raises InferError.
+    Raw contents stay the bytes that protobuf made of them; what lies in shared memory is found by `regions`.
+    Raises InferError.
     """
     request = Request(target.name, target.version, message.id)
     parameters = message.parameters
@@ -35,14 +39,14 @@ def decode_infer(message: pb.ModelInferRequest, target: Target) -> tuple[Request
     outputs = message.outputs
     if outputs:
         request.requested_outputs = _names(request, outputs)
-    _read_inputs(request, message)
-    named = _read_forms(outputs) if outputs else {}
+    _read_inputs(request, message, regions)
+    named = _read_forms(outputs, regions) if outputs else {}
     if named or empty_final:
         return request, OutputForms(JSON_FORM, named, empty_final)
     return request, _PLAIN
 
 
-def _read_inputs(request: Request, message: pb.ModelInferRequest) -> None:
+def _read_inputs(request: Request, message: pb.ModelInferRequest, regions: Regions) -> None:
     check_number_of("inputs", len(message.inputs), MAX_TENSORS)
     raw_contents = iter(message.raw_input_contents)
     inputs = request.inputs
@@ -54,8 +58,9 @@ def _read_inputs(request: Request, message: pb.ModelInferRequest) -> None:
         if len(shape) > MAX_RANK:
             check_number_of(f"dimensions in input '{name}'", len(shape), MAX_RANK)
         datatype = datatype_of_wire(each.datatype)
-        if each.parameters:
-            _check_not_in_region(each, request.model_name)
+        if each.parameters and (part := _read_part(each, request.model_name)) is not None:
+            inputs[name] = read_tensor(regions, part, datatype, shape)
+            continue
         if each.HasField("contents"):
             if message.raw_input_contents:
                 raise invalid(
@@ -72,17 +77,15 @@ def _read_inputs(request: Request, message: pb.ModelInferRequest) -> None:
         inputs[name] = Tensor(datatype, shape, raw)
 
 
-def _check_not_in_region(tensor: pb.ModelInferRequest.InferInputTensor, model_name: str) -> None:
-    """Raise InferError when an input is said to lie in shared memory."""
-    region = read_region(tensor.name, tensor.parameters)
-    if region is None:
-        return
-    if tensor.HasField("contents"):
+def _read_part(tensor: pb.ModelInferRequest.InferInputTensor, model_name: str) -> RegionPart | None:
+    """Return where in shared memory an input lies, None for elsewhere; raises InferError for both."""
+    part = read_part(tensor.name, tensor.parameters)
+    if part is not None and tensor.HasField("contents"):
         raise invalid(
             f"unexpected 'content' provided when using shared memory for input tensor '{tensor.name}' for "
             f"model '{model_name}'"
         )
-    raise no_region(region)
+    return part
 
 
 def _names(request: Request, outputs: Outputs) -> tuple[str, ...]:
@@ -95,19 +98,19 @@ def _names(request: Request, outputs: Outputs) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_forms(outputs: Outputs) -> dict[str, OutputForm]:
+def _read_forms(outputs: Outputs, regions: Regions) -> dict[str, OutputForm]:
     """Return the forms of the outputs that are not wanted as they are; raises InferError."""
     forms: dict[str, OutputForm] = {}
     for each in outputs:
         parameters = each.parameters
         if not parameters:
             continue
-        region = read_region(each.name, parameters)
+        part = read_part(each.name, parameters)
         classes = read_classes(parameters)
-        if region is not None:
+        if part is not None:
             if classes:
                 raise invalid("output can't set both 'shared_memory_region' and 'classification'")
-            raise no_region(region)
-        if classes:
+            forms[each.name] = OutputForm(destination=regions.destination(part))
+        elif classes:
             forms[each.name] = OutputForm(classes=classes)
     return forms

@@ -3,10 +3,12 @@
 from typing import Final
 
 from ..classification import classify
+from ..datatypes import Datatype
 from ..errors import internal, invalid
 from ..message import ParameterValue, Request, Response
 from ..output_forms import OutputForms
 from ..schema import grpc_service_pb2 as pb
+from ..shared_memory import write_tensor
 from ..target import Target
 from ..tensor import Tensor
 
@@ -16,11 +18,17 @@ MAX_MESSAGE_SIZE: Final = 2**31 - 1
 _FRAME: Final = 6
 """Bytes before a large entry of raw contents: its tag and its length."""
 
+_NOTHING: Final = Tensor(Datatype.UINT8, (0,), b"")
+"""What a message carries of an output that went to shared memory."""
+
 
 def encode_infer(
     target: Target, request: Request, response: Response, forms: OutputForms
 ) -> pb.ModelInferResponse:
-    """Return the message that answers a request; raises InferError where an output has no such form."""
+    """Return the message that answers a request; raises InferError where an output has no such form.
+
+    Outputs that are wanted in shared memory are written there; their raw entry is empty.
+    """
     if response.error is not None:
         raise response.error
     answer = pb.ModelInferResponse(model_name=target.name, model_version=str(target.version), id=request.id)
@@ -32,14 +40,15 @@ def encode_infer(
             answer.outputs.add(name=name, datatype=tensor.datatype.wire_name, shape=tensor.shape)
     except (TypeError, ValueError) as error:  # text that is no Unicode, or an integer of more than 64 bits
         raise internal(f"response of model '{target.name}' has no protobuf form: {error}") from None
-    size = sum(tensor.byte_size for _, tensor in outputs)
+    carried = _carried(outputs, forms)
+    size = sum(tensor.byte_size for tensor in carried)
     if size > MAX_MESSAGE_SIZE // 2:
-        size += answer.ByteSize() + _FRAME * len(outputs)
+        size += answer.ByteSize() + _FRAME * len(carried)
         if size > MAX_MESSAGE_SIZE:
             raise invalid(
                 f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}."
             )
-    answer.raw_output_contents.extend([bytes(tensor.raw) for _, tensor in outputs])
+    answer.raw_output_contents.extend([bytes(tensor.raw) for tensor in carried])
     return answer
 
 
@@ -57,6 +66,21 @@ def _rendered(target: Target, response: Response, forms: OutputForms) -> list[tu
         )
         for name, tensor in response.outputs.items()
     ]
+
+
+def _carried(outputs: list[tuple[str, Tensor]], forms: OutputForms) -> list[Tensor]:
+    """Return what the message carries of each output; raises InferError for one that fits nowhere else."""
+    if not forms.named:
+        return [tensor for _, tensor in outputs]
+    carried: list[Tensor] = []
+    for name, tensor in outputs:
+        destination = forms.of(name).destination
+        if destination is None:
+            carried.append(tensor)
+        else:
+            write_tensor(name, tensor, destination)
+            carried.append(_NOTHING)
+    return carried
 
 
 def _write_parameter(parameter: pb.InferParameter, value: ParameterValue) -> None:

@@ -12,8 +12,9 @@ JsonObject = dict[str, Any]
 
 
 def mismatch(task: str, kind: str) -> InferError:
-    """Return the error of a value that is not of the kind which a task needs."""
-    return internal(f"{task}: attempt to access JSON non-{kind} as {'double' if kind == 'number' else kind}")
+    """Return the error of a value that is not of the kind which a task needs; an empty task is not named."""
+    named = f"{task}: " if task else ""
+    return internal(f"{named}attempt to access JSON non-{kind} as {'double' if kind == 'number' else kind}")
 
 
 def missing(name: str) -> InferError:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from ..bounds import MAX_TENSORS, check_number_of
 from ..datatypes import datatype_of_wire
-from ..errors import Fault, InferError, invalid, request_prefix
+from ..errors import invalid, request_prefix
 from ..message import Request
 from ..output_forms import BINARY_FORM, JSON_FORM, OutputForm, OutputForms
+from ..shared_memory import NO_REGIONS, RegionPart, Regions, read_tensor
 from ..sizes import MAX_SIZE
 from ..target import Target
 from ..tensor import MAX_RANK, Raw, Shape, Tensor
@@ -38,12 +39,16 @@ _SOURCES: Final = (
 
 
 def decode_infer(
-    body: Raw, json_length: int | None, target: Target, max_input_size: int = DEFAULT_MAX_INPUT_SIZE
+    body: Raw,
+    json_length: int | None,
+    target: Target,
+    max_input_size: int = DEFAULT_MAX_INPUT_SIZE,
+    regions: Regions = NO_REGIONS,
 ) -> tuple[Request, OutputForms]:
     """Return the request that a body makes of a model, and how its outputs are to be rendered.
 
     `json_length` is the length of the JSON head: None where all is JSON, 0 where all is the one input's data.
-    An empty body is such data, too. Raises InferError.
+    An empty body is such data, too. What lies in shared memory is found by `regions`. Raises InferError.
     """
     size = len(body)
     length = size if json_length is None else json_length
@@ -61,12 +66,14 @@ def decode_infer(
     default = JSON_FORM
     if "parameters" in members and read_parameters(members["parameters"], request):
         default = BINARY_FORM
-    _read_inputs(request, array_member(members, "inputs"), view[length:], max_input_size)
-    named = _read_outputs(request, array_member(members, "outputs")) if "outputs" in members else {}
+    _read_inputs(request, array_member(members, "inputs"), view[length:], max_input_size, regions)
+    named = _read_outputs(request, array_member(members, "outputs"), regions) if "outputs" in members else {}
     return request, OutputForms(default, named)
 
 
-def _read_inputs(request: Request, inputs: list[Any], tail: memoryview, max_input_size: int) -> None:
+def _read_inputs(
+    request: Request, inputs: list[Any], tail: memoryview, max_input_size: int, regions: Regions
+) -> None:
     check_number_of("inputs", len(inputs), MAX_TENSORS)
     offset = 0
     for each in inputs:
@@ -91,7 +98,7 @@ def _read_inputs(request: Request, inputs: list[Any], tail: memoryview, max_inpu
         elif "data" in members:
             request.inputs[name] = read_data(name, datatype, shape, members["data"], max_input_size)
         else:
-            raise _no_region(parameters)
+            request.inputs[name] = read_tensor(regions, _read_part(parameters), datatype, shape)
     if offset != len(tail):
         raise invalid(f"unexpected additional input data for model '{request.model_name}'")
 
@@ -126,7 +133,7 @@ def _as_signed(dim: object) -> int:
     return unsigned if unsigned <= MAX_SIZE else unsigned - 2**64
 
 
-def _read_outputs(request: Request, outputs: list[Any]) -> dict[str, OutputForm]:
+def _read_outputs(request: Request, outputs: list[Any], regions: Regions) -> dict[str, OutputForm]:
     check_number_of("outputs", len(outputs), MAX_TENSORS)
     forms: dict[str, OutputForm] = {}
     for each in outputs:
@@ -137,7 +144,7 @@ def _read_outputs(request: Request, outputs: list[Any]) -> dict[str, OutputForm]
         name = string_member(members, "name")
         if name in forms:
             raise invalid(f"{request_prefix(request.id)}output '{name}' already exists in request")
-        forms[name] = _read_form(parameters) if parameters else JSON_FORM
+        forms[name] = _read_form(parameters, regions) if parameters else JSON_FORM
     request.requested_outputs = tuple(forms)
     return forms
 
@@ -150,22 +157,23 @@ def _check_region_alone(parameters: JsonObject) -> None:
         raise invalid("Output can't set both 'shared_memory_region' and 'binary_data'")
 
 
-def _read_form(parameters: JsonObject) -> OutputForm:
+def _read_form(parameters: JsonObject, regions: Regions) -> OutputForm:
     classes = 0
     if "classification" in parameters:
         classes = as_unsigned(parameters["classification"], "Unable to set 'classification'")
     if "shared_memory_region" in parameters:
-        raise _no_region(parameters)
+        return OutputForm(destination=regions.destination(_read_part(parameters)))
     binary = False
     if "binary_data" in parameters:
         binary = as_boolean(parameters["binary_data"], "Unable to parse 'binary_data'")
     return OutputForm(binary, classes) if classes else BINARY_FORM if binary else JSON_FORM
 
 
-def _no_region(parameters: JsonObject) -> InferError:
-    """Return the error of a tensor in shared memory: no region is registered."""
+def _read_part(parameters: JsonObject) -> RegionPart:
+    """Return where in shared memory a tensor is said to lie; raises InferError."""
     region = as_string(parameters["shared_memory_region"], "Unable to parse 'shared_memory_region'")
-    for name in ("shared_memory_offset", "shared_memory_byte_size"):
-        if name in parameters:
-            as_unsigned(parameters[name], f"Unable to parse '{name}'")
-    return InferError(Fault.NOT_FOUND, f"Unable to find shared memory region: '{region}'")
+    offset, byte_size = (
+        as_unsigned(parameters.get(name, 0), f"Unable to parse '{name}'")
+        for name in ("shared_memory_offset", "shared_memory_byte_size")
+    )
+    return RegionPart(region, offset, byte_size)

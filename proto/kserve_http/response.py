@@ -12,6 +12,7 @@ from ..classification import classify
 from ..errors import internal
 from ..message import ParameterValue, Request, Response
 from ..output_forms import OutputForms
+from ..shared_memory import write_tensor
 from ..target import Target
 from ..tensor import Raw
 from .write_data import WRITE_OPTIONS, write_data, write_number
@@ -33,7 +34,10 @@ class Answer:
 
 
 def encode_infer(target: Target, request: Request, response: Response, forms: OutputForms) -> Answer:
-    """Return the body that answers a request; raises InferError where an output has no such form."""
+    """Return the body that answers a request; raises InferError where an output has no such form.
+
+    Outputs that are wanted in shared memory are written there.
+    """
     if response.error is not None:
         raise response.error
     head: dict[str, Any] = {}
@@ -58,6 +62,8 @@ def encode_infer(target: Target, request: Request, response: Response, forms: Ou
             output["parameters"] = {"binary_data_size": size}
             if size:
                 blobs.append(raw)
+        elif form.destination is not None:
+            write_tensor(name, tensor, form.destination)
         else:
             output["data"] = write_data(name, tensor)
         outputs.append(output)

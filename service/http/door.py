@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from ...proto.errors import Fault, InferError
 from ..doorway import Doorway
 from ..listening import ListenAt
+from ..operations import Operation
 from ..settings import HttpSettings
 from .bodies import BodyRefusedError
 from .compression import ENCODINGS, UnknownEncodingError
@@ -21,7 +22,7 @@ from .information import Information
 from .log_settings import LogControl
 from .model_control import ModelControl
 from .responses import error_of, failure
-from .routes import Match, MethodNotAllowedError, NoRouteError, Operation, Switchboard
+from .routes import Match, MethodNotAllowedError, NoRouteError, Switchboard
 
 log: Final = structlog.stdlib.get_logger(__name__)
 

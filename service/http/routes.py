@@ -7,39 +7,14 @@ paths come again and again; the memory is bounded and forgets everything when it
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from ...proto.message import LATEST
 from ...proto.model_version import parse_model_version
+from ..operations import Operation
 
 REMEMBERED: Final = 4096
 """Paths whose match is remembered."""
-
-
-class Operation(Enum):
-    """What a path asks for; the value is what it is called in an error."""
-
-    SERVER_LIVE = "server live"
-    SERVER_READY = "server ready"
-    SERVER_METADATA = "server metadata"
-    MODEL_READY = "model ready"
-    MODEL_METADATA = "model metadata"
-    MODEL_CONFIG = "model configuration"
-    STATISTICS = "statistics"
-    INFER = "inference"
-    GENERATE = "generate"
-    GENERATE_STREAM = "generate stream"
-    REPOSITORY_INDEX = "repository index"
-    MODEL_LOAD = "model load"
-    MODEL_UNLOAD = "model unload"
-    TRACE = "trace settings"
-    LOGGING = "log settings"
-    SHARED_MEMORY_STATUS = "shared memory status"
-    SHARED_MEMORY_CHANGE = "shared memory registration"
-
-    # Operations are looked up for every request; Enum's own hash is Python code.
-    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from deuteron.service.http.door import HttpDoor
 from deuteron.service.http.routes import (
     MethodNotAllowedError,
     NoRouteError,
-    Operation,
     Switchboard,
     match,
 )
+from deuteron.service.operations import Operation
 from deuteron.service.settings import ControlMode
 
 

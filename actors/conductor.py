@@ -46,13 +46,18 @@ class EnsembleVersion:
     )
 
     def __init__(
-        self, config: ModelConfig, version: int, labels: Mapping[str, Sequence[str]], find: Find
+        self,
+        config: ModelConfig,
+        version: int,
+        labels: Mapping[str, Sequence[str]],
+        statistics: Statistics,
+        find: Find,
     ) -> None:
         self.name = config.name
         self.version = version
         self.config = config
         self.admission = Admission(config)
-        self.statistics = Statistics()
+        self.statistics = statistics
         self._graph = Graph(config)
         self._find = find
         self.labels: Mapping[str, Sequence[str]] = {**_inherited_labels(self._graph, find), **labels}

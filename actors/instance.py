@@ -37,7 +37,6 @@ class Instance:
         "_plan",
         "_seat",
         "_signal",
-        "_statistics",
         "_vacant",
         "broken",
         "depth",
@@ -45,6 +44,7 @@ class Instance:
         "id",
         "lane",
         "phase",
+        "statistics",
         "stream",
         "streaming",
     )
@@ -64,7 +64,7 @@ class Instance:
         self._seat = seat
         self._finished = Finished(seat.index)
         self._plan = plan
-        self._statistics = statistics
+        self.statistics = statistics
         self._budget = RestartBudget()
         self._open: set[Run] = set()
         self._vacant: asyncio.Future[None] | None = None
@@ -103,7 +103,7 @@ class Instance:
         elif not run.ran:
             self._signal(Lost(self.id, run.jobs))
         else:
-            run.settle(self._statistics)
+            run.settle()
             if run.unanswered:
                 self._open.add(run)
             self._signal(self._finished)
@@ -133,7 +133,8 @@ class Instance:
         error = internal(f"instance '{self._seat.name}' broke: {_describe(breakage)}")
         moment = now()
         for job in run.jobs:
-            self._statistics.failed(moment - job.arrived, "BACKEND")
+            if not job.empty_row:
+                self.statistics.failed(moment - job.arrived, "BACKEND")
         run.deliver()
         run.fail(error)
         self._fail_open(error)

@@ -9,7 +9,7 @@ error says why.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..backends.api import Backend, ModelFiles, Plan, Seat
@@ -32,6 +32,7 @@ from ..proto.errors import Fault, InferError, invalid
 from .conductor import EnsembleVersion, Find
 from .instance import Instance
 from .lane import Lane
+from .latencies import LatencyOptions, latencies_of
 from .model import ModelVersion, depth_of
 from .servable import Servable
 from .statistics import Statistics
@@ -50,6 +51,7 @@ class LoadOptions:
     """Whether what a configuration leaves out is read from the model's files."""
     config_name: str = ""
     """Name of the configuration to prefer to `config.pbtxt`."""
+    latencies: LatencyOptions = field(default_factory=LatencyOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Loader:
             if prepared.plan is None:
                 lane.close()
                 return self._ensemble(prepared, draft, version)
-            statistics = Statistics()
+            statistics = self._statistics(prepared.config)
             instances = await _seat(prepared.config, prepared.plan, lane, statistics)
         except InferError:
             lane.close()
@@ -118,7 +120,12 @@ class Loader:
                 Fault.UNSUPPORTED,
                 f"ensemble '{config.name}' has decoupled steps, which this version does not offer",
             )
-        return EnsembleVersion(config, version, prepared.labels, self._find)
+        return EnsembleVersion(config, version, prepared.labels, self._statistics(config), self._find)
+
+    def _statistics(self, config: ModelConfig) -> Statistics:
+        return Statistics(
+            streaming=config.decoupled, latencies=latencies_of(config, self._options.latencies)
+        )
 
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""

@@ -21,6 +21,7 @@ from .clock import Instant, now
 from .lane import Lane
 from .schedule import Job
 from .statistics import Execution, Statistics
+from .tally import Tally
 
 
 class Host(Protocol):
@@ -33,6 +34,7 @@ class Host(Protocol):
     """Whether the engine must not be used again; raised on the lane."""
     streaming: bool
     """Whether responses go out as they come."""
+    statistics: Statistics
 
     def finished(self, run: "Run") -> None:
         """Hear that a run has returned; on the loop."""
@@ -47,6 +49,7 @@ class Run:
     __slots__ = (
         "_held",
         "_host",
+        "_tally",
         "batch",
         "breakage",
         "ended",
@@ -68,7 +71,8 @@ class Run:
         self.returned = False
         self.unanswered = len(jobs)
         self._host = host
-        self._held: deque[tuple[int, Response]] = deque()
+        self._held: deque[tuple[int, Response, Instant]] = deque()
+        self._tally = Tally(jobs, host.statistics) if host.streaming else None
 
     @property
     def ran(self) -> bool:
@@ -85,8 +89,8 @@ class Run:
 
     def emit(self, row: int, response: Response) -> None:
         """Take a response from the engine, on any thread."""
-        self._held.append((row, response))
         host = self._host
+        self._held.append((row, response, now() if host.streaming else 0))
         if self.returned or host.streaming:
             host.lane.report(host.delivered, self)
 
@@ -94,26 +98,31 @@ class Run:
         """Pass on all responses that wait here; on the loop."""
         held = self._held
         while held:
-            row, response = held.popleft()
-            self._answer(self.jobs[row], response)
+            row, response, emitted = held.popleft()
+            self._answer(row, response, emitted)
 
     def fail(self, error: InferError) -> None:
         """Answer every job that has no final response yet with an error; on the loop."""
-        for job in self.jobs:
-            self._answer(job, Response(error=error))
+        moment = now()
+        for row in range(len(self.jobs)):
+            self._answer(row, Response(error=error), moment)
 
-    def settle(self, statistics: Statistics) -> None:
+    def settle(self) -> None:
         """Count what happened, then answer; on the loop, once, after the batch has run."""
+        statistics = self._host.statistics
         moment = now()
         if self.refusal is not None:
             for job in self.jobs:
-                statistics.failed(moment - job.arrived, _reason(self.refusal))
+                if not job.empty_row:
+                    statistics.failed(moment - job.arrived, _reason(self.refusal))
             self.deliver()
             self.fail(self.refusal)
             return
         execution = self._phases()
         statistics.executed(self.batch.size, execution)
         for job in self.jobs:
+            if job.empty_row:
+                continue
             job.execution = execution
             statistics.succeeded(
                 self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
@@ -136,9 +145,12 @@ class Run:
             host.broken = True
         self.ended = now()
 
-    def _answer(self, job: Job, response: Response) -> None:
+    def _answer(self, row: int, response: Response, emitted: Instant) -> None:
+        job = self.jobs[row]
         if job.answered:
             return
+        if self._tally is not None and not job.empty_row:
+            self._tally.count(row, response, self.started, emitted)
         if response.final:
             job.answered = True
             self.unanswered -= 1

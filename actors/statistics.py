@@ -1,4 +1,4 @@
-"""What one model version has done so far: the counters of Triton's statistics extension.
+"""What one model version has done so far: the counters of Triton's statistics extension, and its latencies.
 
 Written on the loop only, read at any time; the member names of `as_dict` are those of the wire. Durations are
 counts with their sums in nanoseconds.
@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .clock import MILLISECOND, Nanoseconds
+from .clock import MILLISECOND, Instant, Nanoseconds
+from .latencies import Latencies
 
 REASONS: Final = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Why requests fail, as the metrics tell them apart."""
@@ -53,6 +54,29 @@ class BatchStatistics:
         }
 
 
+MOST_RESPONSES: Final = 1024
+"""Responses of one request that are counted by their index; a model may send any number."""
+
+
+@dataclass(slots=True)
+class ResponseStatistics:
+    """Responses that had one index among those of their request, counted by what became of them."""
+
+    compute_infer: Duration = field(default_factory=Duration)
+    """From the response before, or the start, until the model gave this one away."""
+    compute_output: Duration = field(default_factory=Duration)
+    """From there until it was handed to its caller."""
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    empty_response: Duration = field(default_factory=Duration)
+    """Of those that carry nothing but the word that they are final."""
+    cancel: Duration = field(default_factory=Duration)
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """Return the members of the wire."""
+        return {name: getattr(self, name).as_dict() for name in _RESPONSE_DURATIONS}
+
+
 @dataclass(slots=True)
 class Execution:
     """How long the phases of one execution took."""
@@ -83,6 +107,11 @@ class Statistics:
     pending: int = 0
     """Requests that were accepted and do not execute yet."""
     load_seconds: float = 0.0
+    responses: dict[int, ResponseStatistics] = field(default_factory=dict)
+    """Of a model that streams, by the index of the response in its request."""
+    streaming: bool = False
+    """Whether responses come one by one, so that a request is answered before it has ended."""
+    latencies: Latencies = field(default_factory=lambda: Latencies(None, {}))
 
     def succeeded(self, waited: Nanoseconds, took: Nanoseconds, rows: int, execution: Execution) -> None:
         """Count a request that an execution served: its time in the queue, its whole time, its rows."""
@@ -92,11 +121,41 @@ class Statistics:
         self.compute_infer.add(execution.compute_infer)
         self.compute_output.add(execution.compute_output)
         self.inference_count += rows
+        latencies = self.latencies
+        if latencies.first_response is not None and not self.streaming:
+            latencies.first_response.observe(took)
+        if latencies.summaries:
+            phases = (execution.compute_input, execution.compute_infer, execution.compute_output)
+            latencies.observe_phases((took, waited, *phases))
 
     def failed(self, took: Nanoseconds, reason: str) -> None:
         """Count a request that was accepted and could not be served."""
         self.fail.add(took)
         self.failures[reason] += 1
+        if self.latencies.first_response is not None and not self.streaming:
+            self.latencies.first_response.observe(took)
+
+    def first_responded(self, took: Nanoseconds) -> None:
+        """Hear how long a caller of a model that streams waited for the first response."""
+        if self.latencies.first_response is not None:
+            self.latencies.first_response.observe(took)
+
+    def responded(self, index: int, kind: str, began: Instant, emitted: Instant, sent: Instant) -> None:
+        """Count a response of a model that streams.
+
+        `kind` is the field of `ResponseStatistics` that says what became of it. The moments are those when
+        the model could begin with it, gave it away, and when it was handed on.
+        """
+        if index >= MOST_RESPONSES:
+            return
+        response = self.responses.get(index)
+        if response is None:
+            response = self.responses[index] = ResponseStatistics()
+        getattr(response, kind).add(sent - began)
+        if kind != "cancel":
+            response.compute_infer.add(emitted - began)
+        if kind == "success":
+            response.compute_output.add(sent - emitted)
 
     def executed(self, rows: int, execution: Execution) -> None:
         """Count an execution of a batch of this many rows."""
@@ -114,7 +173,9 @@ class Statistics:
             "inference_count": self.inference_count,
             "execution_count": self.execution_count,
             "inference_stats": {name: getattr(self, name).as_dict() for name in _REQUEST_DURATIONS},
-            "response_stats": {},
+            "response_stats": {
+                str(index): self.responses[index].as_dict() for index in sorted(self.responses)
+            },
             "batch_stats": [
                 {"batch_size": size, **self.batches[size].as_dict()} for size in sorted(self.batches)
             ],
@@ -131,4 +192,13 @@ _REQUEST_DURATIONS: Final = (
     "compute_output",
     "cache_hit",
     "cache_miss",
+)
+
+_RESPONSE_DURATIONS: Final = (
+    "compute_infer",
+    "compute_output",
+    "success",
+    "fail",
+    "empty_response",
+    "cancel",
 )

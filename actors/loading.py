@@ -16,6 +16,7 @@ from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.device import HOST, Device, HostStream
 from ..backends.model_directory import CONFIG_NAME, ModelDirectory, read_bounded
+from ..backends.warmup import WarmedPlan, warmup_batches
 from ..proto.config import (
     ENSEMBLE,
     ConfigError,
@@ -25,6 +26,7 @@ from ..proto.config import (
     check_ensemble_wiring,
     completed,
     read_config,
+    read_json_config,
     validated,
     with_transaction_policy,
 )
@@ -51,6 +53,8 @@ class LoadOptions:
     """Whether what a configuration leaves out is read from the model's files."""
     config_name: str = ""
     """Name of the configuration to prefer to `config.pbtxt`."""
+    timeout_s: float = 600.0
+    """Seconds that one version may take to become ready; 0 is for ever."""
     latencies: LatencyOptions = field(default_factory=LatencyOptions)
 
 
@@ -74,10 +78,15 @@ class Loader:
         self._options = options
         self._find = find
 
-    def read(self, directory: ModelDirectory) -> Draft:
-        """Return the configuration of a model as far as the disk tells it; blocks. Raises InferError."""
-        file = directory.config_file(self._options.config_name)
+    def read(self, directory: ModelDirectory, config: str | None = None) -> Draft:
+        """Return the configuration of a model as far as the disk tells it; blocks. Raises InferError.
+
+        A `config` that came with the request, as JSON, stands for the one on disk.
+        """
         files = directory.first_version_files()
+        if config is not None:
+            return read_json_config(config, "load parameter 'config'", directory.name, files)
+        file = directory.config_file(self._options.config_name)
         if file is None and not self._options.auto_complete:
             raise InferError(
                 Fault.NOT_FOUND,
@@ -97,7 +106,7 @@ class Loader:
                 return self._ensemble(prepared, draft, version)
             statistics = self._statistics(prepared.config)
             instances = await _seat(prepared.config, prepared.plan, lane, statistics)
-        except InferError:
+        except (InferError, asyncio.CancelledError):
             lane.close()
             raise
         except Exception as error:
@@ -138,7 +147,9 @@ class Loader:
             draft = completed(draft, backend.complete(draft.message, files))
         config = validated(draft)
         _refuse_what_is_not_there(config)
-        return Prepared(config, directory.labels(config), _plan(backend, config, files))
+        samples = warmup_batches(config, directory.path)
+        plan = _plan(backend, config, files)
+        return Prepared(config, directory.labels(config), WarmedPlan(plan, samples) if samples else plan)
 
 
 def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:

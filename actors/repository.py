@@ -1,80 +1,46 @@
 """The repository: which models are loaded, and the only one who changes that.
 
-For every model it keeps a record of its versions: the phase of each (the table `VERSION` in
-`proto/phases.py`), the reason for it, and the servable behind it while there is one. Doors read; `load` and
-`unload` write. A reload builds the new versions beside the old ones and swaps them in when all are ready;
-when one cannot load, the old ones stay.
+For every model it keeps a record of its versions (see `records`). Doors read; `load`, `unload` and `follow`
+write, each model by one at a time. A load builds only what is not served already as it would be built. New
+versions are built beside the old ones and swapped in when all are ready; when one cannot load, the old ones
+stay.
 
-The repository is also the parent of everything that serves: each version's tasks live in its task group, and
-its end waits for theirs.
+An ensemble stands and falls with its models. One that loads takes them along, one whose model is unloaded
+leaves with it, and when a model comes back or is loaded anew, the ensembles over it are loaded anew as well.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
 import structlog
 
 from ..backends.catalog import Catalog
-from ..backends.model_directory import Listing, ModelDirectory, list_repositories
-from ..proto.config import ConfigError, Draft
-from ..proto.config.model_config import version_policy
+from ..backends.model_directory import Listing, list_repositories
+from ..backends.private_directory import Override
 from ..proto.errors import Fault, InferError, internal, invalid
 from ..proto.message import LATEST
-from ..proto.phases import VERSION, VersionEvent, VersionPhase, advance
+from ..proto.phases import VersionPhase
+from .building import Builder
+from .dependents import ensembles_over, find_circle
 from .loading import Loader, LoadOptions
+from .records import (
+    AMBIGUOUS,
+    IndexEntry,
+    ModelRecord,
+    index_entries,
+    titled,
+)
 from .servable import Servable
+from .serving import Serving
+from .sources import Source, read_source, steps_of
 
 log: Final = structlog.get_logger("deuteron.repository")
 
-UNLOADED: Final = "unloaded"
-"""The reason of a version that was unloaded on purpose; it does not keep the server from being ready."""
-
-
-@dataclass(slots=True)
-class VersionRecord:
-    """What is known of one version."""
-
-    phase: VersionPhase = VersionPhase.UNKNOWN
-    reason: str = ""
-    servable: Servable | None = None
-
-    def step(self, event: VersionEvent, reason: str = "") -> None:
-        """Let something happen to the version."""
-        self.phase = advance(VERSION, self.phase, event)
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class ModelRecord:
-    """What is known of one model."""
-
-    versions: dict[int, VersionRecord] = field(default_factory=dict)
-    failure: str = ""
-    """Why not even its versions could be told, titled with the class of the error."""
-    serving: dict[int, Servable] = field(default_factory=dict)
-    """The READY versions, ascending."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def refresh(self) -> None:
-        """Recompute what is serving after a change."""
-        self.serving = {
-            version: record.servable
-            for version, record in sorted(self.versions.items())
-            if record.phase is VersionPhase.READY and record.servable is not None
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One line of the repository index; the members are those of the wire."""
-
-    name: str
-    version: int | None = None
-    state: str = ""
-    reason: str = ""
+NOTHING: Final = Override()
 
 
 class Repository:
@@ -89,26 +55,27 @@ class Repository:
         strict_readiness: bool = True,
         load_threads: int = 4,
     ) -> None:
-        self._paths = tuple(paths)
+        self.paths = tuple(paths)
         self._loader = Loader(catalog, options, self.find)
+        self._serving = Serving()
+        self._builder = Builder(self._loader, self._serving, load_threads, options.timeout_s)
         self._strict_readiness = strict_readiness
-        self._loading = asyncio.Semaphore(max(1, load_threads))
         self._records: dict[str, ModelRecord] = {}
         self._listing = Listing({}, frozenset())
         self._in_flight: dict[str, asyncio.Future[None]] = {}
-        self._scope = asyncio.TaskGroup()
-        self._serving: set[asyncio.Task[None]] = set()
+        self._undertakings: set[asyncio.Task[None]] = set()
+        self._clock = count(1)
+        self._loaded_lately: set[str] = set()
         self.live = False
-        self.stopping = False
 
     async def __aenter__(self) -> Self:
-        await self._scope.__aenter__()
+        await self._serving.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         """Drain every model and wait for all of them."""
         await self.close()
-        await self._scope.__aexit__(None, None, None)
+        await self._serving.__aexit__()
 
     # --- what doors read
     # ---------------------------------------------------------------------------------------
@@ -147,27 +114,40 @@ class Repository:
 
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """Return what stands in the repositories and what became of it, by name and version."""
-        self._listing = list_repositories(self._paths)
-        entries = [entry for name in sorted(self._listing.found) for entry in self._entries(name)]
-        return (
-            [entry for entry in entries if entry.state == VersionPhase.READY.value] if ready_only else entries
-        )
+        self._listing = list_repositories(self.paths)
+        entries = [
+            entry
+            for name in sorted(self._listing.found)
+            for entry in index_entries(
+                name, self._records.get(name), ambiguous=name in self._listing.ambiguous
+            )
+        ]
+        return [each for each in entries if not ready_only or each.state == VersionPhase.READY.value]
 
     @property
     def ready(self) -> bool:
         """Whether the server is ready for requests; strictly, whether every model is."""
         if not self.live or self.stopping:
             return False
-        return not self._strict_readiness or all(map(_is_settled, self._records.values()))
+        return not self._strict_readiness or all(record.settled for record in self._records.values())
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._serving.stopping
+
+    @stopping.setter
+    def stopping(self, stopping: bool) -> None:
+        self._serving.stopping = stopping
 
     # --- what changes it
     # ---------------------------------------------------------------------------------------
 
     async def load_at_start(self, names: Iterable[str] | None) -> list[str]:
         """Load the models named, or all there are; return the names of those that failed."""
-        self._listing = list_repositories(self._paths)
+        self._listing = list_repositories(self.paths)
         for name in self._listing.ambiguous:
-            self._records[name] = ModelRecord(failure="model appears in two or more repositories")
+            self._records[name] = ModelRecord(failure=AMBIGUOUS)
         wanted = sorted(self._listing.found) if names is None else list(names)
         outcomes = await asyncio.gather(*map(self._ensure, wanted), return_exceptions=True)
         self.live = True
@@ -175,31 +155,52 @@ class Repository:
         for outcome in outcomes:
             if outcome is not None and not isinstance(outcome, InferError):
                 raise outcome
+        for name in wanted:
+            self._note_asked_for(name)
         return failed
 
-    async def load(self, name: str) -> None:
-        """Load a model, or load it anew; raises InferError with the reason where it cannot be loaded."""
-        self._listing = list_repositories(self._paths)
-        await self._load(name)
+    async def load(self, name: str, override: Override = NOTHING) -> None:
+        """Load a model, or load anew what has changed of it; raises InferError where it cannot be loaded."""
+        await self._see_through(self._load_asked(name, override))
 
-    async def unload(self, name: str) -> None:
-        """Begin to unload all versions of a model; one that is not loaded is unloaded already."""
-        record = self._records.get(name)
-        if record is None:
-            return
-        async with record.lock:
-            for version in list(record.serving):
-                self._retire(record, version)
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
+        """Begin to unload all versions of a model; one that is not loaded is unloaded already.
+
+        With `dependents` the models it is made of go as well, unless somebody asked for them or another
+        ensemble needs them.
+        """
+        await self._see_through(self._unload(name, dependents=dependents))
+
+    async def follow(self, changed: Iterable[str], removed: Iterable[str]) -> None:
+        """Load what has changed on disk and unload what is gone; the index tells what cannot be loaded."""
+        self._listing = await asyncio.to_thread(list_repositories, self.paths)
+        for name in removed:
+            await self._unload(name)
+            if name in self._records:
+                self._records[name].forgive()
+        await asyncio.gather(*map(self._load_asked, changed), return_exceptions=True)
 
     async def close(self) -> None:
         """Refuse what comes from now on, drain every model, and wait until all have ended."""
         self.stopping = True
+        for task in self._undertakings:
+            task.cancel()
+        await asyncio.gather(*self._undertakings, return_exceptions=True)
+        await self._builder.close()
         for servable in list(self.served()):
             servable.drain()
-        await asyncio.gather(*self._serving)
+        await self._serving.wait()
 
-    # --- how
+    # --- loading
     # ---------------------------------------------------------------------------------------------------
+
+    async def _load_asked(self, name: str, override: Override = NOTHING) -> None:
+        self._listing = await asyncio.to_thread(list_repositories, self.paths)
+        try:
+            await self._load(name, override)
+            self._note_asked_for(name)
+        finally:
+            await self._renew_ensembles()
 
     async def _ensure(self, name: str) -> None:
         """Have a model loaded unless it is, or is about to be."""
@@ -211,186 +212,176 @@ class Repository:
             load.add_done_callback(lambda _: self._in_flight.pop(name))
         await load
 
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, override: Override = NOTHING) -> None:
         """Load a model, after the models it is made of."""
-        directory = self._listing.found.get(name)
-        if directory is None or name in self._listing.ambiguous:
-            raise internal(f"failed to load '{name}', failed to poll from model repository")
-        record = self._records.setdefault(name, ModelRecord())
-        try:
-            draft = await asyncio.to_thread(self._loader.read, directory)
-            circle = await asyncio.to_thread(self._circle, (name,), draft)
-        except InferError as error:
-            self._note_failure(name, record, error)
-            raise internal(f"failed to load '{name}', failed to poll from model repository") from error
+        directory = self._listing.found.get(name) if name not in self._listing.ambiguous else None
+        if directory is None and not override.files:
+            raise _not_polled(name)
+        async with self._changing(name) as record:
+            try:
+                source = await asyncio.to_thread(read_source, self._loader, name, directory, override)
+            except InferError as error:
+                if directory is not None:
+                    self._note_failure(name, record, error)
+                raise _not_polled(name) from error
+            try:
+                await self._load_source(name, record, source)
+            finally:
+                if source.private is not None:
+                    source.private.drain()
+
+    async def _load_source(self, name: str, record: ModelRecord, source: Source) -> None:
+        record.wanted = source
+        circle = find_circle(await self._steps_below(name, source), name)
         if circle:
-            raise self._refused(
-                name, invalid(f"circular dependency between ensembles: {' -> '.join(circle)}")
-            )
-        async with record.lock:
-            record.failure = ""
-            await self._load_steps(name, draft)
-            await self._load_versions(directory, draft, record)
+            error = invalid(f"circular dependency between ensembles: {' -> '.join(circle)}")
+            raise self._refused(name, record, error)
+        record.failure = ""
+        await self._load_steps(name, record, source.steps)
+        versions = source.versions()
+        if not versions:
+            text = f"at least one version must be available under the version policy of model '{name}'"
+            raise self._refused(name, record, invalid(text))
+        await self._builder.bring_up(record, source, versions)
+        record.loaded, record.loaded_at = source, next(self._clock)
+        self._loaded_lately.add(name)
 
-    def _circle(self, path: tuple[str, ...], draft: Draft) -> tuple[str, ...]:
-        """Return how an ensemble leads back to itself, or nothing; blocks, since it reads configurations."""
-        for step in draft.message.ensemble_scheduling.step:
-            following = (*path, step.model_name)
-            if step.model_name in path:
-                return following
-            directory = self._listing.found.get(step.model_name)
-            if directory is not None:
-                circle = self._circle(following, self._loader.read(directory))
-                if circle:
-                    return circle
-        return ()
+    async def _steps_below(self, name: str, source: Source) -> dict[str, tuple[str, ...]]:
+        """Return the steps of an ensemble and of all those below it, as they are wanted or stand on disk."""
+        steps = {name: source.steps}
+        frontier = list(source.steps)
+        while frontier:
+            below = frontier.pop()
+            if below not in steps:
+                steps[below] = await self._steps_of(below)
+                frontier.extend(steps[below])
+        return steps
 
-    async def _load_steps(self, name: str, draft: Draft) -> None:
+    async def _steps_of(self, name: str) -> tuple[str, ...]:
+        record, directory = self._records.get(name), self._listing.found.get(name)
+        if record is not None and record.wanted is not None:
+            return record.wanted.steps
+        if directory is None:
+            return ()
+        try:
+            return steps_of(await asyncio.to_thread(self._loader.read, directory))
+        except (InferError, OSError):
+            return ()  # its own load will tell why
+
+    async def _load_steps(self, name: str, record: ModelRecord, steps: Sequence[str]) -> None:
         """Load the models of an ensemble that are not loaded yet."""
-        steps = dict.fromkeys(step.model_name for step in draft.message.ensemble_scheduling.step)
-        missing = [step for step in steps if step not in self._listing.found]
+        missing = [
+            step
+            for step in steps
+            if (step not in self._listing.found or step in self._listing.ambiguous)
+            and not self.versions(step)
+        ]
         if missing:
             text = (
                 f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
             )
-            raise self._refused(name, invalid(text))
+            raise self._refused(name, record, invalid(text))
         for step in steps:
             try:
                 await self._ensure(step)
             except InferError as error:
-                raise self._refused(name, invalid(_dependency_failed(name, step, error))) from error
+                raise self._refused(name, record, invalid(_dependency_failed(name, step, error))) from error
 
-    async def _load_versions(self, directory: ModelDirectory, draft: Draft, record: ModelRecord) -> None:
-        """Load every version that the policy selects; all of them serve then, or none of the new ones."""
-        name = directory.name
-        selected = version_policy(draft.message.version_policy).select(directory.versions())
-        if not selected:
-            text = f"at least one version must be available under the version policy of model '{name}'"
-            raise self._refused(name, invalid(text))
-        for version in selected:
-            entry = record.versions.setdefault(version, VersionRecord())
-            if entry.phase is not VersionPhase.READY:
-                entry.step(VersionEvent.LOAD)
-        loads = await asyncio.gather(
-            *(self._build(directory, draft, version) for version in selected), return_exceptions=True
-        )
-        outcomes = dict(zip(selected, loads, strict=True))
-        failures = {
-            version: outcome for version, outcome in outcomes.items() if isinstance(outcome, BaseException)
-        }
-        if failures:
-            await self._give_up(name, record, outcomes)
-            raise _load_error(name, failures)
-        for version, servable in outcomes.items():
-            assert not isinstance(servable, BaseException)
-            self._put_in_service(record, version, servable)
-        for version in set(record.serving) - set(selected):
-            self._retire(record, version)
-
-    async def _build(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
-        async with self._loading:
-            return await self._loader.load(directory, draft, version)
-
-    def _put_in_service(self, record: ModelRecord, version: int, servable: Servable) -> None:
-        entry = record.versions[version]
-        previous = entry.servable
-        entry.step(VersionEvent.RELOADED if entry.phase is VersionPhase.READY else VersionEvent.LOADED)
-        entry.servable = servable
-        self._keep(self._serve(record, version, servable))
-        record.refresh()
-        if previous is not None:
-            previous.drain()
-        log.info("model is ready", model=servable.name, version=version)
-
-    async def _serve(self, record: ModelRecord, version: int, servable: Servable) -> None:
-        """Let a version serve until it ends; whatever ends it, the others go on."""
-        story = UNLOADED
-        try:
-            await servable.serve()
-        except* InferError as group:
-            story = "; ".join(error.titled for error in group.exceptions if isinstance(error, InferError))
-        except* Exception as group:
-            log.exception(
-                "model version ended by an error of the server", model=servable.name, version=version
-            )
-            story = f"Internal: {group.exceptions[0]!r}"
-        entry = record.versions[version]
-        if entry.servable is not servable:
-            return  # a newer one took its place
-        entry.servable = None
-        if entry.phase is VersionPhase.UNLOADING:
-            entry.step(VersionEvent.DRAINED, story)
-        elif not self.stopping:
-            entry.step(VersionEvent.DIED, story)
-        record.refresh()
-
-    def _retire(self, record: ModelRecord, version: int) -> None:
-        entry = record.versions[version]
-        entry.step(VersionEvent.UNLOAD)
-        record.refresh()
-        if entry.servable is not None:
-            entry.servable.drain()
-
-    def _keep(self, service: Coroutine[None, None, None]) -> None:
-        """Let a version serve in the scope of the repository."""
-        task = self._scope.create_task(service)
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-
-    async def _give_up(
-        self, name: str, record: ModelRecord, outcomes: dict[int, "Servable | BaseException"]
-    ) -> None:
-        """Note why versions could not load, and let go of their siblings that could."""
-        for version, outcome in outcomes.items():
-            entry = record.versions[version]
-            if isinstance(outcome, BaseException):
-                reason = _titled(outcome)
-                log.error("model failed to load", model=name, version=version, reason=reason)
-            else:
-                reason = "Unavailable: another version of this model failed to load"
-                outcome.drain()
-                self._keep(outcome.serve())
-            if entry.phase is VersionPhase.LOADING:
-                entry.step(VersionEvent.LOAD_FAILED, reason)
-        record.refresh()
-
-    def _refused(self, name: str, error: InferError) -> InferError:
+    def _refused(self, name: str, record: ModelRecord, error: InferError) -> InferError:
         """Note why a model cannot load at all and return the error for whoever asked."""
-        self._note_failure(name, self._records[name], error)
+        self._note_failure(name, record, error)
         return invalid(f"load failed for model '{name}': {error.message}\n")
 
     def _note_failure(self, name: str, record: ModelRecord, error: InferError) -> None:
-        report = error.report if isinstance(error, ConfigError) else error.message
-        record.failure = f"{error.fault.value}: {report}"
-        log.error("model cannot be loaded", model=name, reason=report)
+        record.failure = titled(error)
+        log.error("model cannot be loaded", model=name, reason=record.failure)
 
-    def _entries(self, name: str) -> Iterator[IndexEntry]:
+    def _note_asked_for(self, name: str) -> None:
+        if name in self._records:
+            self._records[name].asked_for = True
+
+    # --- unloading, and what it means for ensembles
+    # ---------------------------------------------------------------------------------------------------
+
+    async def _unload(self, name: str, *, dependents: bool = False) -> None:
+        if name not in self._records:
+            return
+        async with self._changing(name) as record:
+            steps = record.steps
+            self._retire_all(record)
+            record.wanted = None
+            record.asked_for = False
+        await self._retire_ensembles_over(name)
+        for step in steps if dependents else ():
+            if not self._is_needed(step):
+                await self._unload(step, dependents=True)
+
+    def _retire_all(self, record: ModelRecord) -> None:
+        for version in list(record.serving):
+            self._serving.retire(record, version)
+        record.loaded = None
+
+    async def _retire_ensembles_over(self, name: str) -> None:
+        """Let the ensembles end that lack a model now; they are still wanted, and come back with it."""
+        for ensemble in self._ensembles_over(name):
+            async with self._changing(ensemble) as record:
+                was_serving = bool(record.serving)
+                if name in record.steps:
+                    record.wanted = record.source
+                    self._retire_all(record)
+            if was_serving:
+                await self._retire_ensembles_over(ensemble)
+
+    async def _renew_ensembles(self) -> None:
+        """Load the ensembles anew whose models were loaded since they were."""
+        while self._loaded_lately:
+            name = self._loaded_lately.pop()
+            for ensemble in self._ensembles_over(name):
+                async with self._changing(ensemble) as record:
+                    source = record.source
+                    is_newer = record.loaded_at > self._records[name].loaded_at
+                    if source is None or (record.serving and is_newer):
+                        continue
+                    try:
+                        await self._load_source(ensemble, record, source)
+                    except InferError as error:
+                        reason = error.message
+                        log.warning("ensemble leaves with its models", model=ensemble, reason=reason)
+                        self._retire_all(record)
+
+    def _ensembles_over(self, name: str) -> list[str]:
+        return ensembles_over({each: record.steps for each, record in self._records.items()}, name)
+
+    def _is_needed(self, name: str) -> bool:
         record = self._records.get(name)
-        if name in self._listing.ambiguous:
-            yield IndexEntry(
-                name, state=VersionPhase.UNAVAILABLE.value, reason="model appears in two or more repositories"
-            )
-        elif record is None:
-            yield IndexEntry(name)
-        elif record.failure and not record.serving:
-            yield IndexEntry(name, state=VersionPhase.UNAVAILABLE.value, reason=record.failure)
-        else:
-            for version, entry in sorted(record.versions.items()):
-                yield IndexEntry(name, version, entry.phase.value, entry.reason)
+        return record is None or record.asked_for or bool(self._ensembles_over(name))
+
+    # --- whose turn it is
+    # ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _changing(self, name: str) -> AsyncIterator[ModelRecord]:
+        """Have the record of a model to oneself; one that has nothing to tell afterwards is forgotten."""
+        record = self._records.setdefault(name, ModelRecord())
+        record.visitors += 1
+        try:
+            async with record.lock:
+                yield record
+        finally:
+            record.visitors -= 1
+            if record.blank:
+                del self._records[name]
+
+    async def _see_through(self, undertaking: Coroutine[None, None, None]) -> None:
+        """Let something come to its end, even where whoever asked for it has gone away."""
+        task = asyncio.create_task(undertaking)
+        self._undertakings.add(task)
+        task.add_done_callback(self._undertakings.discard)
+        await asyncio.shield(task)
 
 
-def _is_settled(record: ModelRecord) -> bool:
-    return bool(record.versions) and all(
-        entry.phase is VersionPhase.READY
-        or (entry.phase is VersionPhase.UNAVAILABLE and entry.reason == UNLOADED)
-        for entry in record.versions.values()
-    )
-
-
-def _titled(error: BaseException) -> str:
-    if isinstance(error, ConfigError):
-        return f"{error.fault.value}: {error.report}"
-    return error.titled if isinstance(error, InferError) else f"Internal: {type(error).__name__}: {error}"
+def _not_polled(name: str) -> InferError:
+    return internal(f"failed to load '{name}', failed to poll from model repository")
 
 
 def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
@@ -398,11 +389,3 @@ def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
         f"ensemble '{ensemble}' depends on '{step}' which has no loaded version. "
         f"Model '{step}' loading failed with error: {error.message}"
     )
-
-
-def _load_error(name: str, failures: dict[int, BaseException]) -> InferError:
-    reasons = "".join(
-        f"version {version} is at UNAVAILABLE state: {_titled(error)};\n"
-        for version, error in failures.items()
-    )
-    return invalid(f"load failed for model '{name}': {reasons}")

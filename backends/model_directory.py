@@ -16,6 +16,8 @@ from ..proto.config.text import MAX_TEXT_BYTES
 from ..proto.errors import Fault, InferError, invalid
 
 CONFIG_NAME: Final = "config.pbtxt"
+CONFIGS_NAME: Final = "configs"
+"""The directory of a model's other configurations, of which the operator may prefer one by name."""
 MAX_LABEL_BYTES: Final = 16 << 20
 """A label file may have this many bytes; the largest label sets in use have about one."""
 
@@ -39,7 +41,7 @@ class ModelDirectory:
         """Return the configuration to read: `configs/<preferred>.pbtxt`, `config.pbtxt`, or None."""
         candidates = [self.path / CONFIG_NAME]
         if preferred:
-            candidates.insert(0, self.path / "configs" / f"{preferred}.pbtxt")
+            candidates.insert(0, self.path / CONFIGS_NAME / f"{preferred}.pbtxt")
         return next((file for file in candidates if file.is_file()), None)
 
     def first_version_files(self) -> VersionFiles | None:

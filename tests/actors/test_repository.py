@@ -257,6 +257,7 @@ async def test_a_reload_swaps_without_losing_requests(
     old = repository.find("identity")
     on_their_way = [asyncio.ensure_future(infer(repository, "identity", ask())) for _ in range(4)]
     await asyncio.sleep(0.01)
+    (write_model("identity", SLOW) / "1" / "weights").write_text("new")
     await repository.load("identity")
     assert repository.find("identity") is not old
     assert (await infer(repository, "identity", ask())).outputs

@@ -1,0 +1,122 @@
+"""Bringing versions up: so many at a time, each within a time, and all of a model or none.
+
+New versions are built beside those that serve and take their places when all are ready. What is served
+already as it would be built is left alone.
+
+What blocks in a load is code of a model, which may never return, and a thread cannot be ended from outside. A
+load that takes too long is therefore given up rather than stopped: whoever waits is told, and should the
+version be built after all, it is taken down at once.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from ..proto.errors import Fault, InferError, invalid
+from ..proto.phases import VersionEvent, VersionPhase
+from .loading import Loader
+from .records import ModelRecord, VersionRecord, titled
+from .servable import Servable
+from .serving import Serving
+from .sources import Source
+
+log: Final = structlog.get_logger("deuteron.repository")
+
+
+class Builder:
+    """Builds versions of models and puts them in service."""
+
+    def __init__(self, loader: Loader, serving: Serving, threads: int, timeout_s: float) -> None:
+        self._loader = loader
+        self._serving = serving
+        self._turns = asyncio.Semaphore(max(1, threads))
+        self._timeout_s = timeout_s
+        self._overdue: set[asyncio.Task[Servable]] = set()
+
+    async def bring_up(self, record: ModelRecord, source: Source, versions: Iterable[int]) -> None:
+        """Serve these versions, and no others, as the source has them.
+
+        Raises InferError where one of them cannot be built; then what served goes on.
+        """
+        selected = set(versions)
+        fresh = [
+            version
+            for version in sorted(selected)
+            if version not in record.serving or not source.has_same(version, record.loaded)
+        ]
+        for version in fresh:
+            entry = record.versions.setdefault(version, VersionRecord())
+            if entry.phase is not VersionPhase.READY:
+                entry.step(VersionEvent.LOAD)
+        outcomes = await asyncio.gather(*(self._attempt(source, version) for version in fresh))
+        built = {each.version: each for each in outcomes if not isinstance(each, Exception)}
+        failures = {
+            version: each
+            for version, each in zip(fresh, outcomes, strict=True)
+            if isinstance(each, Exception)
+        }
+        if failures:
+            self._give_up(source.directory.name, record, built, failures)
+            raise _load_error(source.directory.name, failures)
+        for version, servable in built.items():
+            self._serving.begin(record, version, servable, source.private)
+        for version in set(record.serving) - selected:
+            self._serving.retire(record, version)
+
+    async def close(self) -> None:
+        """Wait no longer for what was given up."""
+        for task in self._overdue:
+            task.cancel()
+        await asyncio.gather(*self._overdue, return_exceptions=True)
+
+    async def _attempt(self, source: Source, version: int) -> Servable | Exception:
+        try:
+            return await self._build(source, version)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the siblings are to end before it is told
+            return error
+
+    async def _build(self, source: Source, version: int) -> Servable:
+        async with self._turns:
+            task = asyncio.create_task(self._loader.load(source.directory, source.draft, version))
+            self._overdue.add(task)
+            done, _ = await asyncio.wait({task}, timeout=self._timeout_s or None)
+        if not done:
+            task.add_done_callback(self._take_down)
+            raise InferError(
+                Fault.UNAVAILABLE,
+                f"version {version} of model '{source.directory.name}' was not ready within "
+                f"{self._timeout_s:g} seconds, and its load was given up",
+            )
+        self._overdue.discard(task)
+        return task.result()
+
+    def _take_down(self, task: "asyncio.Task[Servable]") -> None:
+        self._overdue.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            self._serving.discard(task.result())
+
+    def _give_up(
+        self, name: str, record: ModelRecord, built: Mapping[int, Servable], failures: Mapping[int, Exception]
+    ) -> None:
+        """Note why versions could not load, and let go of their siblings that could."""
+        reasons = {version: titled(error) for version, error in failures.items()}
+        for version, reason in reasons.items():
+            log.error("model failed to load", model=name, version=version, reason=reason)
+        for version, servable in built.items():
+            reasons[version] = "Unavailable: another version of this model failed to load"
+            self._serving.discard(servable)
+        for version, reason in reasons.items():
+            entry = record.versions[version]
+            if entry.phase is VersionPhase.LOADING:
+                entry.step(VersionEvent.LOAD_FAILED, reason)
+        record.refresh()
+
+
+def _load_error(name: str, failures: Mapping[int, Exception]) -> InferError:
+    reasons = "".join(
+        f"version {version} is at UNAVAILABLE state: {titled(error)};\n"
+        for version, error in failures.items()
+    )
+    return invalid(f"load failed for model '{name}': {reasons}")

@@ -1,0 +1,127 @@
+"""What the repository knows of each model: its versions, what it was loaded from, and how the index tells it.
+
+A record outlives what it tells of: a version that was unloaded or could not load stays in it with its reason.
+The life of a version is the table `VERSION` in `proto/phases.py`.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..proto.config import ConfigError
+from ..proto.errors import InferError
+from ..proto.phases import VERSION, VersionEvent, VersionPhase, advance
+from .servable import Servable
+from .sources import Source
+
+UNLOADED: Final = "unloaded"
+"""The reason of a version that was unloaded on purpose; it does not keep the server from being ready."""
+
+AMBIGUOUS: Final = "model appears in two or more repositories"
+
+
+@dataclass(slots=True)
+class VersionRecord:
+    """What is known of one version."""
+
+    phase: VersionPhase = VersionPhase.UNKNOWN
+    reason: str = ""
+    servable: Servable | None = None
+
+    def step(self, event: VersionEvent, reason: str = "") -> None:
+        """Let something happen to the version."""
+        self.phase = advance(VERSION, self.phase, event)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class ModelRecord:
+    """What is known of one model."""
+
+    versions: dict[int, VersionRecord] = field(default_factory=dict)
+    failure: str = ""
+    """Why not even its versions could be told, titled with the class of the error."""
+    serving: dict[int, Servable] = field(default_factory=dict)
+    """The READY versions, ascending."""
+    wanted: Source | None = None
+    """What it was last told to serve, whether that worked or not; None once it was told to unload."""
+    loaded: Source | None = None
+    """What the READY versions were loaded from."""
+    loaded_at: int = 0
+    """When it was loaded, as the number of that load."""
+    asked_for: bool = False
+    """Whether somebody asked for this very model, rather than for an ensemble that it is a part of."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever changes the model."""
+    visitors: int = 0
+    """Who holds the lock or waits for it."""
+
+    @property
+    def source(self) -> Source | None:
+        """What the model is as far as others depend on it: what serves, else what was wanted to."""
+        return self.loaded if self.serving else self.wanted
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The models that it is made of."""
+        return self.source.steps if self.source is not None else ()
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (self.versions or self.failure or self.visitors)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every version serves or was unloaded on purpose."""
+        return bool(self.versions) and all(
+            entry.phase is VersionPhase.READY
+            or (entry.phase is VersionPhase.UNAVAILABLE and entry.reason == UNLOADED)
+            for entry in self.versions.values()
+        )
+
+    def forgive(self) -> None:
+        """Take what failed for unloaded on purpose, since nobody can want it any more."""
+        self.failure = ""
+        for entry in self.versions.values():
+            if entry.phase is VersionPhase.UNAVAILABLE:
+                entry.reason = UNLOADED
+
+    def refresh(self) -> None:
+        """Recompute what is serving after a change."""
+        self.serving = {
+            version: record.servable
+            for version, record in sorted(self.versions.items())
+            if record.phase is VersionPhase.READY and record.servable is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index; the members are those of the wire."""
+
+    name: str
+    version: int | None = None
+    state: str = ""
+    reason: str = ""
+
+
+def index_entries(name: str, record: ModelRecord | None, *, ambiguous: bool) -> Iterator[IndexEntry]:
+    """Yield what the index says of a model that stands in the repositories."""
+    if ambiguous:
+        yield IndexEntry(name, state=VersionPhase.UNAVAILABLE.value, reason=AMBIGUOUS)
+    elif record is None:
+        yield IndexEntry(name)
+    elif record.failure and not record.serving:
+        yield IndexEntry(name, state=VersionPhase.UNAVAILABLE.value, reason=record.failure)
+    else:
+        for version, entry in sorted(record.versions.items()):
+            yield IndexEntry(name, version, entry.phase.value, entry.reason)
+
+
+def titled(error: BaseException) -> str:
+    """Return an error as the index prints it; one of a configuration with all complaints and their places."""
+    if isinstance(error, ConfigError):
+        return f"{error.fault.value}: {error.report}"
+    return error.titled if isinstance(error, InferError) else f"Internal: {type(error).__name__}: {error}"

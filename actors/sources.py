@@ -1,0 +1,80 @@
+"""Sources: what a model is loaded from, and whether two of them come to the same.
+
+A source is read in one go, files first: what changes meanwhile is then seen as a change at the next load.
+"""
+
+from dataclasses import dataclass
+
+from ..backends.fingerprints import Fingerprints, take_fingerprints
+from ..backends.model_directory import ModelDirectory
+from ..backends.private_directory import Override, remove_private_directory, write_private_directory
+from ..proto.config import ENSEMBLE, Draft
+from ..proto.config.model_config import version_policy
+from ..proto.errors import internal, invalid
+from .leases import Leases
+from .loading import Loader
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A directory, a configuration, and what the files were when it was read."""
+
+    directory: ModelDirectory
+    draft: Draft
+    fingerprints: Fingerprints
+    private: Leases | None = None
+    """Who reads the directory, where it came with a request and ends with its last reader."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The models that an ensemble is made of, each once."""
+        return steps_of(self.draft)
+
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions to serve, ascending: those present that the version policy selects."""
+        return version_policy(self.draft.message.version_policy).select(self.fingerprints.versions)
+
+    def has_same(self, version: int, other: "Source | None") -> bool:
+        """Whether a version from here would be the same as one from another source.
+
+        One of an ensemble never is: it has no files, and depends on models that may have changed.
+        """
+        if other is None or self.draft.message.platform == ENSEMBLE:
+            return False
+        return (
+            self.directory == other.directory
+            and self.fingerprints.of_version(version) == other.fingerprints.of_version(version)
+            and _without_policy(self.draft) == _without_policy(other.draft)
+        )
+
+
+def read_source(loader: Loader, name: str, directory: ModelDirectory | None, override: Override) -> Source:
+    """Return what a model is to be loaded from; blocks. Raises InferError where that cannot be read."""
+    if override.files and override.config is None:
+        raise invalid("Load parameter 'config' must be specified for model file override")
+    private = write_private_directory(name, override.files) if override.files else None
+    directory = private or directory
+    assert directory is not None, "a model without a directory brings its files along"
+    try:
+        fingerprints = take_fingerprints(directory)
+        draft = loader.read(directory, override.config)
+    except BaseException as error:
+        if private is not None:
+            remove_private_directory(private)
+        if isinstance(error, OSError):
+            raise internal(f"files of model '{name}' cannot be read: {error}") from error
+        raise
+    leases = Leases(lambda: remove_private_directory(private)) if private is not None else None
+    return Source(directory, draft, fingerprints, leases)
+
+
+def steps_of(draft: Draft) -> tuple[str, ...]:
+    """Return the models that a configuration makes an ensemble of, each once."""
+    return tuple(dict.fromkeys(step.model_name for step in draft.message.ensemble_scheduling.step))
+
+
+def _without_policy(draft: Draft) -> bytes:
+    message = type(draft.message)()
+    message.CopyFrom(draft.message)
+    message.ClearField("version_policy")
+    return message.SerializeToString(deterministic=True)

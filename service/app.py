@@ -8,6 +8,7 @@ import structlog
 import uvloop
 
 from .. import __version__
+from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
 from ..actors.repository import Repository
 from ..backends.catalog import Catalog
@@ -19,7 +20,7 @@ from .grpc.front import grpc_front
 from .http.door import http_front
 from .lifecycle import EXIT_FAILURE, Front, StopSignals, open_doors, shut_down
 from .metrics import metrics_front
-from .settings import ControlMode, Settings
+from .settings import ControlMode, MetricsSettings, Settings
 
 COLLECTOR_THRESHOLDS: Final = (50_000, 20, 20)
 
@@ -78,9 +79,17 @@ def _repository(settings: Settings) -> Repository:
     return Repository(
         chosen.paths,
         Catalog(settings.backends),
-        LoadOptions(chosen.auto_complete, chosen.config_name),
+        LoadOptions(chosen.auto_complete, chosen.config_name, _latencies(settings.metrics)),
         strict_readiness=chosen.strict_readiness,
         load_threads=chosen.load_threads,
+    )
+
+
+def _latencies(metrics: MetricsSettings) -> LatencyOptions:
+    """Return the spreads of latencies to keep; none where nobody can ask for them."""
+    return LatencyOptions(
+        histograms=metrics.enabled and metrics.histogram_latencies,
+        summaries=metrics.enabled and metrics.summary_latencies,
     )
 
 

@@ -89,11 +89,11 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
     repository = replace(settings.repository, auto_complete=not strict)
     if not repository.paths and (uri := environment.get("AIP_STORAGE_URI")):
         repository = replace(repository, paths=(read_repository(uri),))
-    metrics_config = dict(given.get("metrics-config", []))
+    metrics_config: dict[str, Any] = dict(given.get("metrics-config", []))
     metrics = replace(
         settings.metrics,
         address=settings.metrics.address or settings.http.address,
-        counter_latencies=metrics_config.get("counter_latencies", settings.metrics.counter_latencies),
+        **metrics_config,
     )
     backends: dict[str, dict[str, str]] = {}
     for backend, setting, value in given.get("backend-config", []):

@@ -6,7 +6,7 @@ writes both otherwise.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import accumulate
@@ -15,6 +15,8 @@ from typing import Final, Literal
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
+from ..actors.clock import MILLISECOND
+from ..actors.latencies import FIRST_RESPONSE, PHASES, Histogram, Summary
 from ..actors.repository import Repository
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
@@ -27,7 +29,7 @@ from .settings import MetricsSettings
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-Kind = Literal["counter", "gauge", "histogram"]
+Kind = Literal["counter", "gauge", "histogram", "summary"]
 Number = int | float
 
 
@@ -39,8 +41,8 @@ class Sample:
     labels: Mapping[str, str]
     suffix: str = ""
     """What is put behind the name of the family, as for the parts of a histogram."""
-    bound: str = ""
-    """The upper bound of a histogram's bucket."""
+    bound: tuple[str, str] | None = None
+    """The label that comes last: `le` with the bound of a bucket, `quantile` with a quantile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ GAUGES: Final = (
 
 def model_families(repository: Repository, *, latencies: bool) -> Iterator[Family]:
     """Yield the metrics of all models that are served now."""
-    models = [(model, {"model": model.name, "version": str(model.version)}) for model in repository.served()]
+    models = _labelled(repository)
     yield Family(
         "nv_inference_request_failure",
         "counter",
@@ -151,6 +153,69 @@ def model_families(repository: Repository, *, latencies: bool) -> Iterator[Famil
     for metric in (*COUNTS, *(LATENCIES if latencies else ()), *GAUGES):
         samples = [Sample(metric.read(model), labels) for model, labels in models]
         yield Family(metric.name, metric.kind, metric.help, samples)
+
+
+def _labelled(repository: Repository) -> list[tuple[Servable, Mapping[str, str]]]:
+    """Return all models that are served now, each with its labels: name, version, and its own tags."""
+    return [
+        (
+            model,
+            {
+                **{f"_{name}": value for name, value in model.config.message.metric_tags.items()},
+                "model": model.name,
+                "version": str(model.version),
+            },
+        )
+        for model in repository.served()
+    ]
+
+
+def latency_families(repository: Repository, quantiles: Sequence[float]) -> Iterator[Family]:
+    """Yield how the latencies of all models are spread, as far as that is kept."""
+    models = [(model.statistics.latencies, labels) for model, labels in _labelled(repository)]
+    yield Family(
+        FIRST_RESPONSE,
+        "histogram",
+        "Milliseconds from request to first response",
+        [
+            sample
+            for latencies, labels in models
+            if latencies.first_response is not None
+            for sample in _first_response(latencies.first_response, labels)
+        ],
+    )
+    for phase in PHASES:
+        yield Family(
+            f"nv_inference_{phase}_summary_us",
+            "summary",
+            f"Microseconds of a request, by quantiles of the last minute: {phase.replace('_', ' ')}",
+            [
+                sample
+                for latencies, labels in models
+                if phase in latencies.summaries
+                for sample in _summary(latencies.summaries[phase], labels, quantiles)
+            ],
+        )
+
+
+def _first_response(histogram: Histogram, labels: Mapping[str, str]) -> Iterator[Sample]:
+    bounds = [bound / MILLISECOND for bound in histogram.bounds]
+    return _histogram(labels, bounds, histogram.counts, histogram.sum / MILLISECOND)
+
+
+def _summary(summary: Summary, labels: Mapping[str, str], quantiles: Sequence[float]) -> Iterator[Sample]:
+    yield Sample(summary.count, labels, "_count")
+    yield Sample(summary.sum // _NS_PER_US, labels, "_sum")
+    for quantile, value in zip(quantiles, summary.quantiles(quantiles), strict=True):
+        told = value if math.isnan(value) else value // _NS_PER_US
+        yield Sample(told, labels, bound=("quantile", _number(quantile)))
+
+
+def pinned_memory_families() -> Iterator[Family]:
+    """Yield the metrics of the pool of pinned memory: there is none, as on any machine without a GPU."""
+    for part in ("total", "used"):
+        help_text = f"Bytes of the pool of pinned memory, {part}"
+        yield Family(f"nv_pinned_memory_pool_{part}_bytes", "gauge", help_text, [Sample(0, {})])
 
 
 def machine_families(reading: Reading) -> Iterator[Family]:
@@ -171,17 +236,21 @@ def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
         samples = [Sample(each.value, dict(each.labels)) for each in series]
         if family.kind is MetricKind.HISTOGRAM:
             kind = "histogram"
-            samples = [sample for each in series for sample in _histogram(each)]
+            samples = [sample for each in series for sample in _model_histogram(each)]
         yield Family(family.name, kind, family.description, samples)
 
 
-def _histogram(series: Series) -> Iterator[Sample]:
-    labels = dict(series.labels)
-    yield Sample(sum(series.counts), labels, "_count")
-    yield Sample(series.value, labels, "_sum")
-    bounds = (*map(_number, series.bounds), "+Inf")
-    for bound, count in zip(bounds, accumulate(series.counts), strict=True):
-        yield Sample(count, labels, "_bucket", bound)
+def _model_histogram(series: Series) -> Iterator[Sample]:
+    return _histogram(dict(series.labels), series.bounds, series.counts, series.value)
+
+
+def _histogram(
+    labels: Mapping[str, str], bounds: Sequence[float], counts: Sequence[int], total: float
+) -> Iterator[Sample]:
+    yield Sample(sum(counts), labels, "_count")
+    yield Sample(total, labels, "_sum")
+    for bound, count in zip((*map(_number, bounds), "+Inf"), accumulate(counts), strict=True):
+        yield Sample(count, labels, "_bucket", ("le", bound))
 
 
 def exposition(families: Iterable[Family]) -> bytes:
@@ -202,8 +271,8 @@ def exposition(families: Iterable[Family]) -> bytes:
 
 def _labels(sample: Sample) -> str:
     labels = [f'{name}="{_escaped(sample.labels[name])}"' for name in sorted(sample.labels)]
-    if sample.bound:
-        labels.append(f'le="{sample.bound}"')
+    if sample.bound is not None:
+        labels.append('{}="{}"'.format(*sample.bound))
     return "{" + ",".join(labels) + "}" if labels else ""
 
 
@@ -223,6 +292,7 @@ class MetricsDoor:
     def __init__(self, repository: Repository, settings: MetricsSettings) -> None:
         self._repository = repository
         self._latencies = settings.counter_latencies
+        self._quantiles = settings.quantiles
         self._machine = Machine(settings.interval_ms / 1000) if settings.cpu else None
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
@@ -238,6 +308,8 @@ class MetricsDoor:
 
     def _families(self) -> Iterator[Family]:
         yield from model_families(self._repository, latencies=self._latencies)
+        yield from pinned_memory_families()
+        yield from latency_families(self._repository, self._quantiles)
         if self._machine is not None:
             try:
                 yield from machine_families(self._machine.read())

@@ -266,7 +266,9 @@ GROUPS: Final = (
             Option(
                 "metrics-config",
                 values.METRICS_CONFIG,
-                f"counter_latencies=false leaves out the durations of requests. {_REPEATABLE}",
+                "counter_latencies=false leaves out the durations of requests, histogram_latencies=false the "
+                "histogram of first responses; summary_latencies=true adds summaries, with the quantiles of "
+                f"summary_quantiles=<quantile>:<error>,... {_REPEATABLE}",
                 repeatable=True,
             ),
             _inert("allow-gpu-metrics", values.BOOL, default=True),

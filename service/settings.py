@@ -83,6 +83,12 @@ class MetricsSettings:
     """How old a reading of the machine's state may be before it is taken again."""
     counter_latencies: bool = True
     """Whether the durations of requests are counted up, in microseconds."""
+    histogram_latencies: bool = True
+    """Whether a histogram tells how long first responses took."""
+    summary_latencies: bool = False
+    """Whether summaries tell quantiles of the phases of requests."""
+    quantiles: tuple[float, ...] = (0.5, 0.9, 0.95, 0.99, 0.999)
+    """The quantiles that summaries tell."""
 
 
 @dataclass(frozen=True, slots=True)

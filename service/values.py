@@ -153,16 +153,32 @@ def read_backend_config(text: str) -> tuple[str, str, str]:
     return backend, setting, value
 
 
-def read_metrics_config(text: str) -> tuple[str, bool]:
-    """Return setting and truth of a `setting=value` for the metrics."""
+def read_metrics_config(text: str) -> tuple[str, bool | tuple[float, ...]]:
+    """Return setting and value of a `setting=value` for the metrics."""
     setting, _, value = text.partition("=")
     if not setting or not value or "," in setting:
         raise OptionError(f"--metrics-config option format is <setting>=<value>. Got {text}")
-    if setting == "counter_latencies":
+    if setting in ("counter_latencies", "histogram_latencies", "summary_latencies"):
         return setting, read_bool(value)
-    if setting in ("histogram_latencies", "summary_latencies") and not read_bool(value):
-        return setting, False
-    raise OptionError(f"--metrics-config {setting} is not available in this version of deuteron")
+    if setting == "summary_quantiles":
+        return "quantiles", _read_quantiles(value)
+    raise OptionError(f"--metrics-config knows no setting '{setting}'")
+
+
+def _read_quantiles(text: str) -> tuple[float, ...]:
+    """Return the quantiles of `quantile:error,...`; the error is that of an estimate, and ours are exact."""
+    quantiles: list[float] = []
+    for pair in text.split(","):
+        quantile, colon, error = pair.partition(":")
+        if not colon:
+            raise OptionError(
+                f"Invalid option: [{pair}]. No ':' delimiter found. Expected format is <quantile>:<error>"
+            )
+        read_number(error)
+        quantiles.append(read_number(quantile))
+        if not 0 <= quantiles[-1] <= 1:
+            raise OptionError(f"Invalid option: [{pair}]. A quantile lies between 0 and 1")
+    return tuple(dict.fromkeys(quantiles))
 
 
 def _take_no_value(text: str) -> NoReturn:

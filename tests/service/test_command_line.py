@@ -62,6 +62,9 @@ def test_a_repository_is_all_it_takes(tmp_path: Path) -> None:
         (["--metrics-interval-ms=0.5"], "metrics.interval_ms", 0.5),
         (["--metrics-config=counter_latencies=false"], "metrics.counter_latencies", False),
         (["--metrics-config=summary_latencies=false"], "metrics.counter_latencies", True),
+        (["--metrics-config=summary_latencies=true"], "metrics.summary_latencies", True),
+        (["--metrics-config", "histogram_latencies=false"], "metrics.histogram_latencies", False),
+        (["--metrics-config=summary_quantiles=0.5:0.05,0.99:0.001"], "metrics.quantiles", (0.5, 0.99)),
         (["--log-verbose=true"], "log.verbose", 1),
         (["--log-verbose=3"], "log.verbose", 3),
         (["--log-format=ISO8601"], "log.format", LogFormat.ISO8601),
@@ -154,7 +157,9 @@ def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path:
             "--backend-config option format is '<backend name>,<setting>=<value>'. Got a",
         ),
         (["--metrics-config=a"], "--metrics-config option format is <setting>=<value>. Got a"),
-        (["--metrics-config=summary_latencies=true"], "--metrics-config summary_latencies is not available"),
+        (["--metrics-config=a=b"], "--metrics-config knows no setting 'a'"),
+        (["--metrics-config=summary_quantiles=0.5"], "Invalid option: [0.5]. No ':' delimiter found."),
+        (["--metrics-config=summary_quantiles=1.5:0"], "A quantile lies between 0 and 1"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
@@ -223,6 +228,15 @@ def test_what_is_not_there_is_refused_unless_it_asks_for_nothing(models: str, op
         assert read_settings([models, f"--{option.name}={same}"], {}) == read_settings([models], {})
 
 
+METRICS_CONFIG = {
+    "metrics.counter_latencies",
+    "metrics.histogram_latencies",
+    "metrics.summary_latencies",
+    "metrics.quantiles",
+}
+"""What `--metrics-config` sets."""
+
+
 def test_every_setting_has_an_option_and_every_option_a_name_of_its_own() -> None:
     """`backends`, `remarks` and `auto_complete` follow from several options together."""
     settings = Settings()
@@ -234,7 +248,7 @@ def test_every_setting_has_an_option_and_every_option_a_name_of_its_own() -> Non
             leaves |= {f"{field.name}.{inner.name}" for inner in fields(value)}
         else:
             leaves.add(field.name)
-    derived = {"backends", "remarks", "repository.auto_complete", "metrics.counter_latencies"}
+    derived = {"backends", "remarks", "repository.auto_complete", *METRICS_CONFIG}
     assert places == leaves - derived
     assert len(OPTIONS) == sum(len(group.options) for group in GROUPS)
 

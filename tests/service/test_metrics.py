@@ -10,6 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.http import InferInput
 from tritonclient.http.aio import InferenceServerClient
 
+from deuteron.actors.latencies import PHASES, LatencyOptions
+from deuteron.actors.loading import LoadOptions
+from deuteron.actors.repository import Repository
+from deuteron.actors.statistics import Execution
+from deuteron.backends.catalog import Catalog
 from deuteron.backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry
 from deuteron.service.doorway import Doorway
 from deuteron.service.http.front import HttpFront
@@ -25,6 +30,17 @@ from deuteron.service.metrics import (
     model_code_families,
 )
 from deuteron.service.settings import MetricsSettings
+
+WATCHED = """
+backend: "identity"
+input [{ name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] }]
+output [{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] }]
+metric_tags { key: "team" value: "vision" }
+model_metrics { metric_control: [{
+  metric_identifier: { family: "nv_inference_first_response_histogram_ms" }
+  histogram_options: { buckets: [ 0.001, 60000 ] }
+}] }
+"""
 
 
 @pytest.fixture
@@ -71,6 +87,74 @@ async def test_metrics_tell_what_models_did(
     assert found["nv_model_load_duration_secs", "simple", "1"] > 0
     for reason in ("BACKEND", "CANCELED", "OTHER", "REJECTED"):
         assert found["nv_inference_request_failure", "large", reason, "1"] == 0
+
+
+async def test_all_metrics_of_a_model_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "watched" / "1").mkdir(parents=True)
+    (tmp_path / "watched" / "config.pbtxt").write_text(WATCHED)
+    options = LoadOptions(latencies=LatencyOptions(summaries=True))
+    async with Repository([tmp_path], Catalog(), options) as repository:
+        await repository.load_at_start(None)
+        statistics = repository.find("watched").statistics
+        statistics.load_seconds = 1.5
+        execution = Execution(0, 1_000, 2_000_000, 3_000)
+        statistics.executed(1, execution)
+        statistics.succeeded(4_000, 2_100_000, 1, execution)
+        statistics.failed(70_000_000_000, "BACKEND")
+        settings = MetricsSettings(cpu=False, quantiles=(0.5, 0.999))
+        lines = MetricsDoor(repository, settings).text().decode().splitlines()
+    me = '_team="vision",model="watched",version="1"'
+    expected = [
+        *(
+            'nv_inference_request_failure{_team="vision",model="watched",'
+            f'reason="{reason}",version="1"}} {count}'
+            for reason, count in (("REJECTED", 0), ("CANCELED", 0), ("BACKEND", 1), ("OTHER", 0))
+        ),
+        f"nv_inference_request_success{{{me}}} 1",
+        f"nv_inference_count{{{me}}} 1",
+        f"nv_inference_exec_count{{{me}}} 1",
+        f"nv_inference_request_duration_us{{{me}}} 2100",
+        f"nv_inference_queue_duration_us{{{me}}} 4",
+        f"nv_inference_compute_input_duration_us{{{me}}} 1",
+        f"nv_inference_compute_infer_duration_us{{{me}}} 2000",
+        f"nv_inference_compute_output_duration_us{{{me}}} 3",
+        f"nv_inference_pending_request_count{{{me}}} 0",
+        f"nv_model_load_duration_secs{{{me}}} 1.5",
+        "nv_pinned_memory_pool_total_bytes 0",
+        "nv_pinned_memory_pool_used_bytes 0",
+        f"nv_inference_first_response_histogram_ms_count{{{me}}} 2",
+        f"nv_inference_first_response_histogram_ms_sum{{{me}}} 70002.1",
+        f'nv_inference_first_response_histogram_ms_bucket{{{me},le="0.001"}} 0',
+        f'nv_inference_first_response_histogram_ms_bucket{{{me},le="60000"}} 1',
+        f'nv_inference_first_response_histogram_ms_bucket{{{me},le="+Inf"}} 2',
+        *(
+            line
+            for phase, us in zip(PHASES, (2100, 4, 1, 2000, 3), strict=True)
+            for line in (
+                f"nv_inference_{phase}_summary_us_count{{{me}}} 1",
+                f"nv_inference_{phase}_summary_us_sum{{{me}}} {us}",
+                f'nv_inference_{phase}_summary_us{{{me},quantile="0.5"}} {us}',
+                f'nv_inference_{phase}_summary_us{{{me},quantile="0.999"}} {us}',
+            )
+        ),
+    ]
+    own = [line for line in lines if not line.startswith("#")]
+    assert own[: len(expected)] == expected
+    for phase in PHASES:
+        assert f"# TYPE nv_inference_{phase}_summary_us summary" in lines
+    assert "# TYPE nv_inference_first_response_histogram_ms histogram" in lines
+
+
+async def test_a_summary_without_recent_requests_has_no_quantiles(tmp_path: Path) -> None:
+    (tmp_path / "watched" / "1").mkdir(parents=True)
+    (tmp_path / "watched" / "config.pbtxt").write_text(WATCHED)
+    options = LoadOptions(latencies=LatencyOptions(histograms=False, summaries=True))
+    async with Repository([tmp_path], Catalog(), options) as repository:
+        await repository.load_at_start(None)
+        text = MetricsDoor(repository, MetricsSettings(cpu=False)).text().decode()
+    me = '_team="vision",model="watched",version="1"'
+    assert f'nv_inference_queue_summary_us{{{me},quantile="0.5"}} NaN\n' in text
+    assert "histogram" not in text
 
 
 async def test_every_family_has_its_published_type(doorway: Doorway) -> None:

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from ..proto.errors import Fault, InferError, invalid
 from .api import Backend, Settings
+from .house import House
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class Entry:
     module: str
     class_name: str
     extra: str = ""
+    asks_house: bool = False
+    """Whether its models ask for other models; then it is made with the house too."""
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
     "identity": Entry(".identity", "IdentityBackend"),
     "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
-    "python": Entry(".python.backend", "PythonBackend"),
+    "python": Entry(".python.backend", "PythonBackend", asks_house=True),
     "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),
 }
 
@@ -34,8 +37,9 @@ ENTRIES: Final[Mapping[str, Entry]] = {
 class Catalog:
     """Finds backends by name, and makes each at most once; may be asked from any lane."""
 
-    def __init__(self, settings: Mapping[str, Settings] | None = None) -> None:
-        """Take the settings of each backend by its name; those under the empty name hold for all."""
+    def __init__(self, settings: Mapping[str, Settings] | None = None, house: House | None = None) -> None:
+        """Take the settings of each backend, those for all under the empty name, and whom models may ask."""
+        self._house = house
         self._settings = settings or {}
         self._made: dict[str, Backend] = {}
         # One lock for each: a model of one kind does not wait while the engine of another is imported.
@@ -66,4 +70,5 @@ class Catalog:
                 f"pip install 'deuteron[{entry.extra}]'",
             ) from error
         settings = {**self._settings.get("", {}), **self._settings.get(name, {})}
-        return cast("Backend", getattr(module, entry.class_name)(settings))
+        make = getattr(module, entry.class_name)
+        return cast("Backend", make(settings, self._house) if entry.asks_house else make(settings))

@@ -8,10 +8,12 @@ import structlog
 import uvloop
 
 from .. import __version__
+from ..actors.calls import Calls
 from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
 from ..actors.repository import Repository
 from ..backends.catalog import Catalog
+from ..backends.house import House
 from ..proto.errors import InferError
 from . import logs
 from .banner import show
@@ -46,8 +48,10 @@ def run(settings: Settings) -> int:
 
 async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     stop = StopSignals()
-    async with _repository(settings) as repository:
+    calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
+    async with _repository(settings, calls) as repository, calls.carry(repository.find):
         failed = await repository.load_at_start(_models_at_start(settings))
+        calls.allow_control(repository.load, repository.unload)
         if failed and settings.exit_on_error:
             show(repository, settings, {})
             log.error("creating server: Internal - failed to load all models", failed=failed)
@@ -60,6 +64,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
         show(repository, settings, {front.service: front.address for front in (*doors, *metrics)})
         _calm_the_collector()
         await stop.wait()
+        calls.stop()
         await shut_down(repository, doors, metrics, settings.exit_timeout_s)
     return 0
 
@@ -74,11 +79,11 @@ def _calm_the_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _repository(settings: Settings) -> Repository:
+def _repository(settings: Settings, house: House) -> Repository:
     chosen = settings.repository
     return Repository(
         chosen.paths,
-        Catalog(settings.backends),
+        Catalog(settings.backends, house),
         LoadOptions(chosen.auto_complete, chosen.config_name, _latencies(settings.metrics)),
         strict_readiness=chosen.strict_readiness,
         load_threads=chosen.load_threads,

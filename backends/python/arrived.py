@@ -44,6 +44,7 @@ class ArrivedRequest(InferenceRequest):
         self._row = row
         self._emit = emit
         self._terms = terms
+        self._caller = None
         self._inputs = None
         self._flags = None
         self._trace = _NO_TRACE

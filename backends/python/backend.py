@@ -19,6 +19,7 @@ from ...proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
 from ..api import ModelFiles, Seat, Settings
 from ..artifact import find_artifact
 from ..device import Device
+from ..house import House
 from .api.auto_complete import ModelConfig as CompletableConfig
 from .arrived import Terms
 from .engine import PythonEngine
@@ -31,8 +32,9 @@ DEFAULT_FILENAME: Final = "model.py"
 class PythonBackend:
     """Makes models of Python code."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the settings, as every backend does; they are about worker processes, and there are none."""
+    def __init__(self, settings: Settings, house: House | None = None) -> None:
+        """Take whom models may ask; the settings are about worker processes, and there are none."""
+        self._house = house
 
     def complete(self, config: ConfigMessage, files: ModelFiles) -> ConfigMessage:
         """Return the configuration as the model's `auto_complete_config` completes it; raises InferError."""
@@ -47,13 +49,15 @@ class PythonBackend:
     def load(self, config: ModelConfig, files: ModelFiles, device: Device) -> "PythonPlan":
         """Find the model's file; raises InferError. Its code is run by each instance for itself."""
         _check_parameters(config.parameters)
-        return PythonPlan(config, files, _model_file(config.default_model_filename, files, config.name))
+        path = _model_file(config.default_model_filename, files, config.name)
+        return PythonPlan(config, files, path, self._house)
 
 
 class PythonPlan:
     """What the instances of one model share: its file and what its configuration says."""
 
-    def __init__(self, config: ModelConfig, files: ModelFiles, path: Path) -> None:
+    def __init__(self, config: ModelConfig, files: ModelFiles, path: Path, house: House | None) -> None:
+        self._house = house
         self._files = files
         self._path = path
         self._max_batch_size = config.max_batch_size
@@ -74,6 +78,8 @@ class PythonPlan:
             "model_instance_device_id": str(seat.device.ordinal),
         }
         code = ModelCode(self._path, self._files.directory)
+        code.caller.model, code.caller.instance = arguments["model_name"], seat.name
+        code.caller.house = self._house
         try:
             return PythonEngine(code, seat, arguments, self._terms, self._max_batch_size)
         except InferError:

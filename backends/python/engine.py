@@ -47,6 +47,7 @@ class PythonEngine:
         self._limit = max(1, max_batch_size)
         self._open = OpenAnswers(self._failure)
         self._coroutines = Coroutines(seat.name)
+        self._caller = code.caller
         try:
             self._model = code.model_class()()
             if hasattr(self._model, "initialize"):
@@ -55,6 +56,7 @@ class PythonEngine:
             raise
         except BaseException as error:
             raise internal(exception_text(error)) from error
+        self._caller.serving = True
 
     def execute(self, batch: Batch, emit: Emit) -> None:
         """Have the model answer a batch; raises InferError where it fails as a whole."""
@@ -79,6 +81,8 @@ class PythonEngine:
 
     def close(self) -> None:
         """Finalise the model; requests that it still owes an answer fail."""
+        self._caller.serving = False
+        self._caller.house = None
         try:
             if hasattr(self._model, "finalize"):
                 self._model.finalize()

@@ -24,6 +24,7 @@ class ModelCode:
         for name in (UTILITIES_MODULE, EXTENSION_MODULE):
             sys.modules.setdefault(name, triton_python_backend_utils)
         self._package = ModelPackage(path.parent, model_directory)
+        self.caller = self._package.caller
 
     def model_class(self) -> type[Any]:
         """Import the file, return its class; raises what the code raises, and InferError if it has none."""

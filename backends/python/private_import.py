@@ -25,7 +25,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from .api import model_dir
+from .api.caller import Caller, forget, register
 
 _PREFIX: Final = "triton_model_"
 _serial = itertools.count()
@@ -44,7 +44,8 @@ class ModelPackage:
         _packages[self.name] = self
         sys.modules[self.name] = package
         sys.path.extend(self.directories)
-        model_dir.register(self.name, str(version_directory))
+        self.caller = Caller(str(version_directory))
+        register(self.name, self.caller)
 
     def load(self, stem: str) -> ModuleType:
         """Import a module of the package; raises what its code raises."""
@@ -53,7 +54,7 @@ class ModelPackage:
 
     def close(self) -> None:
         """Let go of all modules."""
-        model_dir.forget(self.name)
+        forget(self.name)
         for directory in self.directories:
             if directory in sys.path:  # the model may have changed it
                 sys.path.remove(directory)

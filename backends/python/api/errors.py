@@ -1,7 +1,7 @@
 """How model code says that something failed: as the answer to one request, or by raising."""
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Self
 
 from ....proto.errors import Fault, InferError
 from .names import EXTENSION_MODULE
@@ -43,6 +43,11 @@ class TritonError:
         self._message = message
         self._code = code
 
+    @classmethod
+    def of_infer_error(cls, error: InferError) -> Self:
+        """Return the error that another model answered with."""
+        return cls(error.message, ErrorCode[error.fault.name])
+
     def code(self) -> ErrorCode:
         """Return the class of the error."""
         return self._code
@@ -60,8 +65,3 @@ class TritonModelException(Exception):
     """Raised by this API for what model code did wrong, and by model code for what it likes."""
 
     __module__ = EXTENSION_MODULE
-
-
-def not_available(what: str) -> TritonModelException:
-    """Return the error of model code that uses what this version of the house does not offer."""
-    return TritonModelException(f"{what} is not available in this version of the server.")

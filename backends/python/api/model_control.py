@@ -1,31 +1,66 @@
-"""What model code may ask of the model repository; it is not available yet, and says so."""
+"""What model code may ask of the model repository; the server has to run in explicit mode."""
 
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from .errors import not_available
+from ....proto.errors import InferError, invalid
+from ....proto.message import LATEST
+from ...house import House
+from .caller import find_caller
+from .errors import TritonModelException
+
+T = TypeVar("T")
 
 
-def load_model(
-    model_name: str,
-    config: str = "",  # noqa: ARG001 - the signature is Triton's
-    files: Mapping[str, bytes] | None = None,  # noqa: ARG001 - the signature is Triton's
-) -> NoReturn:
-    """Load a model; raises TritonModelException."""
-    raise not_available(f"Failed to load model: loading '{model_name}' from model code")
+def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
+    """Load a model, or load it anew, and wait until it is ready; raises TritonModelException."""
+    if files is not None and not isinstance(files, dict):
+        raise TritonModelException(
+            f"failed to load model '{model_name}', files should be a dictionary of file paths and file "
+            "contents"
+        )
+    _ask("load model", lambda house: house.load(model_name, config, files or {}), loads=model_name)
 
 
 def unload_model(
     model_name: str,
-    unload_dependents: bool = False,  # noqa: ARG001, FBT001, FBT002 - the signature is Triton's
-) -> NoReturn:
-    """Unload a model; raises TritonModelException."""
-    raise not_available(f"Failed to unload model: unloading '{model_name}' from model code")
+    unload_dependents: bool = False,  # noqa: FBT001, FBT002 - the signature is Triton's
+) -> None:
+    """Begin to unload a model; raises TritonModelException."""
+    _ask("unload model", lambda house: house.unload(model_name, dependents=unload_dependents))
 
 
-def is_model_ready(
-    model_name: str,
-    model_version: str = "",  # noqa: ARG001 - the signature is Triton's
-) -> NoReturn:
-    """Tell whether a model is ready; raises TritonModelException."""
-    raise not_available(f"Failed to check model readiness: asking for '{model_name}' from model code")
+def is_model_ready(model_name: str, model_version: str = "") -> bool:
+    """Tell whether a model takes requests, whatever its version or this one; raises TritonModelException."""
+    return _ask("check model readiness", lambda house: house.is_ready(model_name, _number(model_version)))
+
+
+def _ask(what: str, wish: Callable[[House], T], *, loads: str = "") -> T:
+    caller = find_caller()
+    if caller is None or caller.house is None:
+        raise TritonModelException(f"Failed to {what}: only a model that is being served may ask for it")
+    if not caller.serving and loads == caller.model:
+        raise TritonModelException(f"Failed to {what}: '{loads}' is being loaded, and would wait for itself")
+    try:
+        return wish(caller.house)
+    except InferError as error:
+        raise TritonModelException(
+            f"Failed to {what}: Failed to process the request for model '{caller.instance}', message: "
+            f"{error.message}"
+        ) from None
+
+
+def _number(version: str) -> int:
+    """Return the number that a version is written as; raises InferError."""
+    if not version:
+        return LATEST
+    try:
+        number = int(version)
+    except ValueError:
+        number = LATEST
+    if number < 0:
+        raise invalid(
+            f"failed to get model version from specified version string '{version}', version should be an "
+            "integral value > 0"
+        )
+    return number

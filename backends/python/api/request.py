@@ -1,15 +1,18 @@
 """`InferenceRequest`: what model code is asked, and what it asks other models itself."""
 
 from collections.abc import Sequence
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 import orjson
 
 from ....proto.message import LATEST, Correlation, Request
-from .errors import TritonModelException, not_available
+from ..promise import Awaited
+from .caller import Caller, find_caller
+from .calls import ResponseIterator, ask, ask_later, ask_many, ask_many_later
+from .errors import TritonModelException
 from .memory import PreferredMemory
 from .names import EXTENSION_MODULE
-from .response import Parameters, check_parameters
+from .response import InferenceResponse, Parameters, check_parameters
 from .sender import InferenceResponseSender
 from .tensor import Tensor
 from .trace import InferenceTrace
@@ -24,11 +27,14 @@ class InferenceRequest:
     """A request that model code makes, to ask another model."""
 
     __module__ = EXTENSION_MODULE
-    __slots__ = ("_flags", "_inputs", "_sender", "_trace", "release_flags", "request")
+    __slots__ = ("_caller", "_flags", "_inputs", "_sender", "_trace", "release_flags", "request")
 
     request: Request
+    """What was asked; of a request that model code makes all but the inputs."""
     release_flags: int
     """What becomes of the request when `execute` returns."""
+    _caller: Caller | None
+    """Whose code made the request; None where the request came from outside."""
     _flags: int | None
     """What `set_flags` said; None where the request itself tells."""
     _inputs: list[Tensor] | None
@@ -56,17 +62,20 @@ class InferenceRequest:
             raise TritonModelException(f"Requested output name {whose}")
         if not isinstance(correlation_id, int | str):
             raise TritonModelException("Correlation ID must be integer or string")
+        if timeout < 0 or flags < 0:
+            raise TypeError("InferenceRequest: neither timeout nor flags may be negative")
         self.request = Request(
             model_name,
             model_version,
             request_id,
-            {tensor.label: tensor.as_wire() for tensor in inputs},
+            {},
             tuple(requested_output_names),
             check_parameters(parameters) if parameters else {},
             Correlation(correlation_id) if correlation_id else None,
             timeout_us=timeout,
         )
         self.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+        self._caller = find_caller()
         self._inputs = list(inputs)
         self._flags = flags
         self._trace = trace or InferenceTrace()
@@ -128,10 +137,39 @@ class InferenceRequest:
         """Say what becomes of the request when `execute` returns."""
         self.release_flags = flags
 
-    def exec(self, decoupled: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - the signature is Triton's
-        """Ask the model and wait; raises TritonModelException, for it is not available yet."""
-        raise not_available("Calling other models from model code")
+    def exec(
+        self,
+        decoupled: bool = False,  # noqa: FBT001, FBT002 - the signature is Triton's
+    ) -> InferenceResponse | ResponseIterator:
+        """Ask the model and wait; raises TritonModelException where the caller is not being served."""
+        return (ask_many if decoupled else ask)(self._caller, self._outgoing())
 
-    def async_exec(self, decoupled: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - the signature is Triton's
-        """Ask the model; raises TritonModelException, for it is not available yet."""
-        raise not_available("Calling other models from model code")
+    def async_exec(
+        self,
+        decoupled: bool = False,  # noqa: FBT001, FBT002 - the signature is Triton's
+    ) -> Awaited[InferenceResponse] | Awaited[ResponseIterator]:
+        """Ask the model and let the running coroutine await the answer; raises as `exec` does."""
+        return (ask_many_later if decoupled else ask_later)(self._caller, self._outgoing())
+
+    def _outgoing(self) -> Request:
+        """Return what goes to the other model: the inputs and flags as they are now."""
+        asked = self.request
+        correlation = asked.correlation
+        if correlation is not None:
+            flags = self.flags()
+            correlation = Correlation(
+                correlation.id,
+                bool(flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
+                bool(flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
+            )
+        return Request(
+            asked.model_name,
+            asked.model_version,
+            asked.id,
+            {tensor.label: tensor.as_wire() for tensor in self.inputs()},
+            asked.requested_outputs,
+            asked.parameters,
+            correlation,
+            asked.priority,
+            asked.timeout_us,
+        )

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Container, Mapping, Sequence
+from typing import Self
 
-from ....proto.message import Response
+from ....proto.message import ParameterValue, Response
 from .errors import TritonError, TritonModelException
 from .names import EXTENSION_MODULE
 from .tensor import Tensor
@@ -19,6 +20,7 @@ class InferenceResponse:
 
     tensors: list[Tensor]
     """The outputs; the method of the public API is `output_tensors`."""
+    _parameters: Mapping[str, ParameterValue] | None
 
     def __init__(
         self,
@@ -34,6 +36,15 @@ class InferenceResponse:
             raise TypeError(f"InferenceResponse: error must be a TritonError, not {type(error).__name__}")
         self._error = error
         self._parameters = check_parameters(parameters) if parameters else None
+
+    @classmethod
+    def of_wire(cls, response: Response) -> Self:
+        """Return what another model answered; the elements are not copied before the model looks at them."""
+        self = cls.__new__(cls)
+        self.tensors = [Tensor.of_input(*each) for each in response.outputs.items()]
+        self._error = None if response.error is None else TritonError.of_infer_error(response.error)
+        self._parameters = response.parameters or None
+        return self
 
     def output_tensors(self) -> list[Tensor]:
         """Return the outputs."""

@@ -31,9 +31,9 @@ class Tensor:
     label: str
     """The name; `name` itself is a method."""
     _array: Array | None
-    """What the model sees; None for an input that it did not look at."""
+    """What the model sees; None for what was sent and it did not look at."""
     _source: wire.Tensor | None
-    """What the client sent, or the elements of a BYTES tensor; None where only the array tells."""
+    """What was sent, or the elements of a BYTES tensor; None where only the array tells."""
 
     def __init__(self, name: str, array: Array) -> None:
         if not isinstance(name, str):
@@ -56,7 +56,7 @@ class Tensor:
 
     @classmethod
     def of_input(cls, name: str, source: wire.Tensor) -> Self:
-        """Return the tensor that a client sent."""
+        """Return the tensor that a client sent, or another model."""
         self = cls.__new__(cls)
         self.label = name
         self._array = None

@@ -2,6 +2,7 @@
 
 from ...model_metrics import MetricKind
 from .auto_complete import ModelConfig
+from .calls import ResponseIterator
 from .errors import TritonError, TritonModelException
 from .log import Logger
 from .lookup import (
@@ -52,6 +53,7 @@ __all__ = [
     "MetricKind",
     "ModelConfig",
     "PreferredMemory",
+    "ResponseIterator",
     "Tensor",
     "TritonError",
     "TritonModelException",

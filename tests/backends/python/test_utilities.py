@@ -109,22 +109,6 @@ def test_a_request_that_makes_no_sense_is_refused(changes: dict[str, Any], messa
     assert str(caught.value) == message
 
 
-NOT_AVAILABLE = {
-    "exec": lambda: made().exec(),
-    "exec decoupled": lambda: made().exec(decoupled=True),
-    "async_exec": lambda: made().async_exec(),
-    "load_model": lambda: pb_utils.load_model("m", files={"file:1/model.py": b""}),
-    "unload_model": lambda: pb_utils.unload_model("m", unload_dependents=True),
-    "is_model_ready": lambda: pb_utils.is_model_ready("m", "1"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_AVAILABLE)
-def test_what_is_not_there_yet_says_so(name: str) -> None:
-    with pytest.raises(pb_utils.TritonModelException, match="is not available in this version"):
-        NOT_AVAILABLE[name]()
-
-
 def test_a_response_tells_what_it_holds() -> None:
     tensor = pb_utils.Tensor("O", np.zeros(1))
     response = pb_utils.InferenceResponse((tensor,), parameters={"a": 1, "b": "é"})

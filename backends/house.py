@@ -1,0 +1,36 @@
+"""The face of the house above: what the code of a model may ask of the server that serves it.
+
+A model asks other models, and has models loaded and unloaded. It does so from threads of its own or from the
+lane of its instance, never from the thread of the event loop; so these calls may block, except where they say
+otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ..proto.message import Request, Response
+
+Receive = Callable[[Response], None]
+"""Takes one response; called on a thread of the house, so it must not wait."""
+Withdraw = Callable[[], None]
+"""Tells the house that nobody waits for a request any more; from any thread, harmless when it is answered."""
+
+
+class House(Protocol):
+    """Whoever serves the models."""
+
+    def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+        """Send a request to another model and return at once; whatever goes wrong comes as a response.
+
+        `caller` is the name of the model that asks. With `decoupled` there is a response each time the other
+        model sends one, the final one last; without, there is exactly one.
+        """
+
+    def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
+        """Load a model, or load it anew; raises InferError."""
+
+    def unload(self, name: str, *, dependents: bool) -> None:
+        """Begin to unload a model; raises InferError."""
+
+    def is_ready(self, name: str, version: int) -> bool:
+        """Tell whether a version of a model takes requests."""

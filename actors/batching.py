@@ -98,6 +98,13 @@ class DynamicBatcher:
             return deadline
         return self._wake_at
 
+    def returned(self, instance: InstanceId) -> None:
+        """Any instance serves any job, so who is there shows in the credits alone."""
+
+    def lost(self, instance: InstanceId) -> Sequence[Job]:
+        """Any instance serves any job, so nobody is lost with one."""
+        return ()
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         return self._queue.take(len(self._queue))

@@ -35,7 +35,8 @@ from .conductor import EnsembleVersion, Find
 from .instance import Instance
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
-from .model import ModelVersion, depth_of
+from .model import ModelVersion
+from .schedules import depth_of
 from .servable import Servable
 from .statistics import Statistics
 
@@ -53,9 +54,9 @@ class LoadOptions:
     """Whether what a configuration leaves out is read from the model's files."""
     config_name: str = ""
     """Name of the configuration to prefer to `config.pbtxt`."""
+    latencies: LatencyOptions = field(default_factory=LatencyOptions)
     timeout_s: float = 600.0
     """Seconds that one version may take to become ready; 0 is for ever."""
-    latencies: LatencyOptions = field(default_factory=LatencyOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,10 @@ def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
 
 def _refuse_what_is_not_there(config: ModelConfig) -> None:
     """Raise InferError for what a configuration asks and this server cannot do, lest it be ignored."""
+    sequences = config.message.sequence_batching
     asked = {
-        "sequence_batching": config.sequence_batching is not None,
-        "model_warmup": bool(config.warmup),
+        "state": bool(sequences.state),
+        "iterative_sequence": sequences.iterative_sequence,
         "batch_input": bool(config.message.batch_input),
         "batch_output": bool(config.message.batch_output),
         "allow_ragged_batch": any(spec.allow_ragged_batch for spec in config.inputs),

@@ -1,8 +1,8 @@
 """One loaded version of a model: a router, its instances, and the scope they live and die in."""
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from ..backends.api import Plan
 from ..proto.admission import Admission
@@ -10,33 +10,17 @@ from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError
 from ..proto.message import Request
 from ..proto.phases import InstancePhase
-from .batching import DynamicBatcher, signature_of
 from .clock import now
 from .instance import Instance
 from .lane import Lane
 from .leases import Leases
-from .one_by_one import OneByOne
 from .ordering import Line
 from .reply import Reply
 from .reshaping import ReshapingReply, reshaped_outputs
 from .router import Abandon, Drain, Router, Withdraw
-from .schedule import InstanceId, Job, Schedule
+from .schedule import InstanceId, Job
+from .schedules import is_ordered, schedule_of
 from .statistics import Statistics
-
-LONE_DEPTH: Final = 8
-"""Credits of an only instance that runs requests one by one: nobody else could take them."""
-
-
-def schedule_of(config: ModelConfig) -> Schedule:
-    """Return the schedule that a configuration asks for."""
-    if config.dynamic_batching is not None:
-        return DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
-    return OneByOne()
-
-
-def depth_of(config: ModelConfig, instances: int) -> int:
-    """Return how many batches may be on their way to one instance."""
-    return LONE_DEPTH if instances == 1 and config.dynamic_batching is None else 1
 
 
 class ModelVersion:
@@ -75,10 +59,8 @@ class ModelVersion:
         self._plan = plan
         self._reshaped = reshaped_outputs(config)
         self._instances = {instance.id: instance for instance in instances}
-        ordered = config.dynamic_batching is not None and config.dynamic_batching.preserve_ordering
-        self._router = Router(
-            schedule_of(config), self._dispatch, statistics, line=Line() if ordered else None
-        )
+        line = Line() if is_ordered(config) else None
+        self._router = Router(schedule_of(config, os.environ), self._dispatch, statistics, line=line)
 
     def __repr__(self) -> str:
         return (

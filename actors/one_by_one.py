@@ -57,6 +57,13 @@ class OneByOne:
         """Nothing here happens by time alone."""
         return None
 
+    def returned(self, instance: InstanceId) -> None:
+        """Any instance serves any job, so who is there shows in the credits alone."""
+
+    def lost(self, instance: InstanceId) -> Sequence[Job]:
+        """Any instance serves any job, so nobody is lost with one."""
+        return ()
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         jobs = list(self._queue)

@@ -8,6 +8,7 @@ cancellation are true here and nowhere else.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ..proto.errors import Fault, InferError, request_prefix
 from ..proto.message import Request, Response
@@ -151,6 +152,7 @@ class Router:
                 if job is not None:
                     self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
             case Returned(instance, credits_):
+                self.schedule.returned(instance)
                 self._credits.extend([instance] * credits_)
             case Lost(instance, unbegun):
                 self._lose(instance, unbegun)
@@ -161,10 +163,10 @@ class Router:
 
     def _obey(self, order: Order) -> None:
         match order:
-            case Dispatch(instance, jobs):
+            case Dispatch(instance, jobs, empty_rows):
                 self._credits.remove(instance)
                 self._running += 1
-                self._statistics.pending -= len(jobs)
+                self._statistics.pending -= len(jobs) - empty_rows
                 if self._line is not None:
                     for job in jobs:
                         job.reply = self._line.reserve(job.reply)
@@ -173,12 +175,8 @@ class Router:
                 self._refuse(job, error, reason)
 
     def _admit(self, job: Job) -> None:
-        moment = self._clock()
-        if job.request.cancelled:
-            self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
-            return
         try:
-            self.schedule.admit(job, moment)
+            self.schedule.admit(job, self._clock())
         except InferError as error:
             # A refusal at the door of the queue is the caller's to hear and no failure of the model.
             self._statistics.pending -= 1
@@ -192,9 +190,14 @@ class Router:
     def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
         self._credits = deque(credit for credit in self._credits if credit != instance)
         self._running -= 1
+        for job in self.schedule.lost(instance):
+            self._refuse(job, InferError(Fault.UNAVAILABLE, _SEQUENCE_LOST), "OTHER")
         for job in unbegun:
             self._statistics.pending += 1
-            self._admit(job)
+            if job.request.cancelled:
+                self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
+            else:
+                self._admit(job)
 
     def _abandon(self, error: InferError) -> None:
         self._mailbox.close()
@@ -210,6 +213,11 @@ def stopped(request: Request) -> InferError:
         f"{request_prefix(request.id)}Server is stopping, scheduler for model has stopped accepting new "
         "inference requests",
     )
+
+
+_SEQUENCE_LOST: Final = (
+    "the instance of this sequence broke; the sequence must begin again with the START flag"
+)
 
 
 def _answer(job: Job, error: InferError) -> None:

@@ -40,6 +40,8 @@ class Job:
     """What must be equal among requests of one batch; see `batching`."""
     answered: bool = False
     """Whether its final response was sent."""
+    empty_row: bool = False
+    """Whether it stands where a batch has a row and no request; nobody asked it and nothing counts it."""
     execution: Execution | None = None
     """How long the phases of the batch took that it ran in; written before it is answered."""
 
@@ -50,6 +52,8 @@ class Dispatch:
 
     instance: InstanceId
     jobs: Sequence[Job]
+    empty_rows: int = 0
+    """How many of the jobs are rows without a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class Schedule(Protocol):
 
     def wake_at(self) -> Instant | None:
         """When `plan` should be asked again though nothing happened; None for never."""
+
+    def returned(self, instance: InstanceId) -> None:
+        """Hear that an instance came, or came back; its credits follow with the next `plan`."""
+
+    def lost(self, instance: InstanceId) -> Sequence[Job]:
+        """Hear that an instance broke; give back the waiting jobs that only it could have served."""
 
     def clear(self) -> list[Job]:
         """Give back every waiting job, because the model ends."""

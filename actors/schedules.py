@@ -1,0 +1,40 @@
+"""Which schedule serves a model, by its configuration."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..proto.config import ModelConfig
+from ..proto.sequence_controls import SequenceControls
+from .batching import DynamicBatcher, signature_of
+from .direct import DirectSequences
+from .held_start import held_start
+from .oldest import OldestSequences
+from .one_by_one import OneByOne
+from .schedule import Schedule
+
+LONE_DEPTH: Final = 8
+"""Credits of an only instance that runs requests one by one: nobody else could take them."""
+
+
+def schedule_of(config: ModelConfig, environment: Mapping[str, str]) -> Schedule:
+    """Return the schedule that a configuration asks for; the environment may hold back its start."""
+    if config.dynamic_batching is not None:
+        batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
+        return held_start(batcher, environment)
+    if config.sequence_batching is not None:
+        strategy = OldestSequences if config.sequence_batching.HasField("oldest") else DirectSequences
+        return held_start(strategy(config, SequenceControls(config), signature_of(config)), environment)
+    return OneByOne()
+
+
+def depth_of(config: ModelConfig, instances: int) -> int:
+    """Return how many batches may be on their way to one instance."""
+    one_by_one = config.dynamic_batching is None and config.sequence_batching is None
+    return LONE_DEPTH if instances == 1 and one_by_one else 1
+
+
+def is_ordered(config: ModelConfig) -> bool:
+    """Whether responses are promised in the order of their requests."""
+    if config.dynamic_batching is not None:
+        return config.dynamic_batching.preserve_ordering
+    return config.sequence_batching is not None and config.sequence_batching.oldest.preserve_ordering

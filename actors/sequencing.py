@@ -1,0 +1,271 @@
+"""Sequences of requests: who belongs to which, who has a slot, and who waits for one.
+
+This is what the two strategies share, `direct` and `oldest`; what runs together is theirs to decide.
+
+* A request names its sequence by a correlation ID: a number or a text, and 1 is not "1". The first must say
+  START. END lets the ID go at once: whoever comes with it next begins another sequence.
+* A START under an ID that is in use is served after what the earlier sequence still has, in the same slot.
+* A sequence that finds no slot free waits in the *backlog* with all its requests, and gets one in its turn:
+  first come, first served. Its requests may say how long they will wait there; when the first of them has
+  lost patience, all are rejected.
+* A sequence that has a slot and is idle for too long is *forgotten*: what it sent is served, but its ID is
+  let go, and its slot with it. The time in the backlog does not count.
+* Who cancels a request that waits cancels those behind it too, since the model would miss a step; in the
+  backlog it is the whole sequence, of which no step was made yet.
+* When an instance breaks, what it remembered is lost: the requests of its sequences are rejected, and their
+  IDs let go, so that clients begin anew rather than continue on nothing.
+
+The rules are those of Triton's `sequence_batch_scheduler.cc`, with two differences to the good of clients: a
+cancelled sequence is answered when it is cancelled and not when its turn comes, and the idle time of a
+sequence from the backlog begins when it gets its slot.
+"""
+
+import heapq
+from collections.abc import Iterator
+from itertools import count
+from typing import Final
+
+from ..proto.errors import Fault, InferError, invalid
+from ..proto.message import Request
+from .clock import MICROSECOND, Instant, Nanoseconds
+from .one_by_one import QUEUE_CAPACITY, queue_full
+from .schedule import InstanceId, Job, Reject
+from .slots import JobSequence, Slot, Slots
+
+_IMPATIENT: Final = "timeout of the corresponding sequence has been expired"
+
+
+class Sequencer:
+    """The sequences of one model."""
+
+    __slots__ = (
+        "_alarms",
+        "_backlog",
+        "_live",
+        "_max_idle",
+        "_model_name",
+        "_rejected",
+        "_tiebreak",
+        "_vacated",
+        "_waiting",
+        "slots",
+    )
+
+    def __init__(self, model_name: str, slots_per_instance: int, max_idle: Nanoseconds) -> None:
+        self._model_name = model_name
+        self._max_idle = max_idle
+        self._live: dict[int | str, JobSequence] = {}
+        self._backlog: dict[JobSequence, None] = {}
+        self._alarms: list[tuple[Instant, int, JobSequence]] = []
+        self._rejected: list[Reject] = []
+        self._vacated: list[Slot] = []
+        self._tiebreak = count()
+        self._waiting = 0
+        self.slots = Slots(slots_per_instance)
+
+    def __len__(self) -> int:
+        """Jobs that wait, in slots and in the backlog, and those whose rejection is not told yet."""
+        return self._waiting + len(self._rejected)
+
+    @property
+    def backlogged(self) -> int:
+        """Jobs that wait in the backlog."""
+        return sum(len(sequence.jobs) for sequence in self._backlog)
+
+    def admit(self, job: Job, now: Instant) -> None:
+        """Take a job into its sequence; raises InferError where there is none, or no room."""
+        request = job.request
+        if request.batch_size > 1:
+            raise invalid(
+                f"inference request to model '{self._model_name}' must specify batch-size 1 due to "
+                "requirements of sequence batcher"
+            )
+        correlation = request.correlation
+        if correlation is None or not correlation.id:
+            raise invalid(
+                f"inference request to model '{self._model_name}' must specify a non-zero or non-empty "
+                "correlation ID"
+            )
+        sequence = self._live.get(correlation.id)
+        if sequence is None and not correlation.start:
+            raise invalid(
+                f"inference request for sequence {correlation.id} to model '{self._model_name}' must specify "
+                "the START flag on the first request of the sequence"
+            )
+        if self._waiting >= QUEUE_CAPACITY:
+            raise queue_full(request)
+        job.queued = now
+        if sequence is None:
+            sequence = self._live[correlation.id] = self._begin(correlation.id, now)
+        sequence.jobs.append(job)
+        sequence.last_seen = now
+        self._waiting += 1
+        if sequence.slot is None and request.timeout_us:
+            impatient = now + request.timeout_us * MICROSECOND
+            sequence.patience = min(sequence.patience or impatient, impatient)
+        if correlation.end:
+            self._let_go(sequence)
+        self._watch(sequence)
+
+    def withdraw(self, request: Request) -> Job | None:
+        """Give back the waiting job of a request, if there is one; what needs it before it is cancelled."""
+        for sequence in self._sequences():
+            for place, job in enumerate(sequence.jobs):
+                if job.request is request:
+                    self.cut(sequence, 0 if sequence.slot is None else place, spare=job)
+                    return job
+        return None
+
+    def cut(self, sequence: JobSequence, place: int, *, spare: Job | None = None) -> None:
+        """End a sequence by cancelling its jobs from a place on; `spare` is answered by the caller."""
+        while len(sequence.jobs) > place:
+            job = sequence.jobs.pop()
+            self._waiting -= 1
+            if job is not spare:
+                job.request.cancelled = True
+                self._rejected.append(Reject(job, InferError(Fault.CANCELLED, ""), "CANCELED"))
+        self._let_go(sequence)
+        if sequence.slot is None:
+            self._leave_backlog(sequence)
+        else:
+            self._vacated.append(sequence.slot)
+
+    def pop(self, slot: Slot) -> Job:
+        """Take the next job of a slot's sequence, which has one."""
+        assert slot.sequence is not None
+        self._waiting -= 1
+        return slot.sequence.jobs.popleft()
+
+    def settle(self, slot: Slot, now: Instant) -> None:
+        """Take a slot from its sequence if that is over, and give it to the next in the backlog."""
+        sequence = slot.sequence
+        if sequence is None or sequence.open or sequence.jobs or slot.busy:
+            return
+        slot.sequence = None
+        self.slots.release(slot)
+        self._fill(now)
+
+    def expire(self, now: Instant) -> Iterator[Reject]:
+        """Reject who was cancelled or lost patience, forget who was idle for too long, fill free slots."""
+        vacated, self._vacated = self._vacated, []
+        for slot in vacated:
+            self.settle(slot, now)
+        self._fill(now)
+        while self._alarms and self._alarms[0][0] <= now:
+            alarm, _, sequence = heapq.heappop(self._alarms)
+            if sequence.alarm != alarm:
+                continue
+            sequence.alarm = None
+            due = self._due(sequence)
+            if due is None or due > now:
+                self._watch(sequence)
+            elif sequence.slot is None:
+                self._lose_patience(sequence)
+            else:
+                self._let_go(sequence)
+                self.settle(sequence.slot, now)
+        rejected, self._rejected = self._rejected, []
+        yield from rejected
+
+    def next_alarm(self) -> Instant | None:
+        """When `expire` should be asked again; None for never."""
+        while self._alarms and self._alarms[0][2].alarm != self._alarms[0][0]:
+            heapq.heappop(self._alarms)
+        return self._alarms[0][0] if self._alarms else None
+
+    def lost(self, instance: InstanceId) -> list[Job]:
+        """Hear that an instance broke; give back the jobs of its sequences, which end."""
+        jobs: list[Job] = []
+        for slot in self.slots.close(instance):
+            if slot.sequence is not None:
+                jobs += slot.sequence.jobs
+                slot.sequence.jobs.clear()
+                self._let_go(slot.sequence)
+        self._waiting -= len(jobs)
+        self._vacated = [slot for slot in self._vacated if slot.instance != instance]
+        return jobs
+
+    def clear(self) -> list[Job]:
+        """Give back every waiting job; no sequence is left."""
+        jobs = [rejected.job for rejected in self._rejected]
+        self._rejected.clear()
+        for sequence in list(self._sequences()):
+            jobs += sequence.jobs
+            sequence.jobs.clear()
+            self._let_go(sequence)
+        self._waiting = 0
+        self._backlog.clear()
+        self._alarms.clear()
+        return jobs
+
+    def check(self) -> None:
+        """Raise AssertionError where slots, backlog and ids contradict each other."""
+        self.slots.check()
+        sequences = list(self._sequences())
+        jobs = [job for sequence in sequences for job in sequence.jobs]
+        assert len(jobs) == self._waiting == len(set(jobs)), "a job stands twice or was miscounted"
+        assert not any(job.answered for job in jobs), "an answered job still waits"
+        assert not self._backlog or not self.slots.any_free, "a slot is free though a sequence waits"
+        for sequence in self._backlog:
+            assert sequence.slot is None, "a sequence has a slot and waits for one"
+            assert sequence.jobs, "nobody waits in a sequence of the backlog"
+        for id_, sequence in self._live.items():
+            assert sequence.id == id_
+            assert sequence.open
+            assert sequence in sequences, "an id leads nowhere"
+            assert sequence.slot is None or sequence.alarm is not None, "nobody looks whether it is idle"
+
+    def _begin(self, id_: int | str, now: Instant) -> JobSequence:
+        sequence = JobSequence(id_, now)
+        slot = self.slots.take()
+        if slot is None:
+            self._backlog[sequence] = None
+        else:
+            slot.sequence, sequence.slot = sequence, slot
+        return sequence
+
+    def _fill(self, now: Instant) -> None:
+        """Give free slots to the backlog, first come, first served."""
+        while self._backlog and (slot := self.slots.take()) is not None:
+            sequence = next(iter(self._backlog))
+            self._leave_backlog(sequence)
+            slot.sequence, sequence.slot = sequence, slot
+            sequence.last_seen = now
+            self._watch(sequence)
+
+    def _leave_backlog(self, sequence: JobSequence) -> None:
+        del self._backlog[sequence]
+        sequence.patience = None
+
+    def _let_go(self, sequence: JobSequence) -> None:
+        if sequence.open:
+            sequence.open = False
+            del self._live[sequence.id]
+
+    def _lose_patience(self, sequence: JobSequence) -> None:
+        for job in sequence.jobs:
+            self._rejected.append(Reject(job, InferError(Fault.UNAVAILABLE, _IMPATIENT), "REJECTED"))
+        self._waiting -= len(sequence.jobs)
+        sequence.jobs.clear()
+        self._leave_backlog(sequence)
+        self._let_go(sequence)
+
+    def _due(self, sequence: JobSequence) -> Instant | None:
+        """Return when time alone will do something to a sequence."""
+        if sequence.slot is None:
+            return sequence.patience
+        return sequence.last_seen + self._max_idle if sequence.open else None
+
+    def _watch(self, sequence: JobSequence) -> None:
+        """See that a sequence is looked at in time; a little too early does no harm."""
+        due = self._due(sequence)
+        if due is not None and (sequence.alarm is None or due < sequence.alarm):
+            sequence.alarm = due
+            heapq.heappush(self._alarms, (due, next(self._tiebreak), sequence))
+
+    def _sequences(self) -> Iterator[JobSequence]:
+        for instance in self.slots.instances():
+            for slot in self.slots[instance]:
+                if slot.sequence is not None:
+                    yield slot.sequence
+        yield from self._backlog

@@ -1,0 +1,104 @@
+"""Slots: the places that sequences hold on the instances of a model.
+
+A sequence keeps its slot, and so its instance, from its first request to its last: the model may keep what it
+remembers of the sequence there. Free slots are handed out lowest number first across all instances, so that
+sequences spread over the instances before they share one.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from .clock import Instant
+from .schedule import InstanceId, Job
+
+
+@dataclass(slots=True, eq=False)
+class JobSequence:
+    """One sequence of requests: who waits in it, and where it stands."""
+
+    id: int | str
+    last_seen: Instant
+    """When a request of it came last, or when it got its slot."""
+    jobs: deque[Job] = field(default_factory=deque)
+    """Those who wait, in their order."""
+    slot: "Slot | None" = None
+    """None while it stands in the backlog."""
+    open: bool = True
+    """Whether requests with its id still join it."""
+    patience: Instant | None = None
+    """When it must have left the backlog; None where its requests did not say."""
+    alarm: Instant | None = None
+    """When it will be looked at though nothing happened."""
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One place on an instance."""
+
+    instance: InstanceId
+    number: int
+    sequence: JobSequence | None = None
+    busy: bool = False
+    """Whether a request of its sequence is on its way, so that the slot stays taken even if nobody waits."""
+
+    @property
+    def head(self) -> Job | None:
+        """The job that is next in this slot."""
+        return self.sequence.jobs[0] if self.sequence is not None and self.sequence.jobs else None
+
+
+class Slots:
+    """All slots of a model, and which of them are free."""
+
+    __slots__ = ("_free", "_of_instance", "_per_instance")
+
+    def __init__(self, per_instance: int) -> None:
+        self._per_instance = per_instance
+        self._of_instance: dict[InstanceId, list[Slot]] = {}
+        self._free: list[tuple[int, InstanceId]] = []
+
+    def __getitem__(self, instance: InstanceId) -> list[Slot]:
+        """The slots of an instance, by their number; none while it is lost."""
+        return self._of_instance.get(instance, [])
+
+    @property
+    def any_free(self) -> bool:
+        """Whether a sequence would find a slot."""
+        return bool(self._free)
+
+    def instances(self) -> list[InstanceId]:
+        """Return the instances that have slots."""
+        return list(self._of_instance)
+
+    def open(self, instance: InstanceId) -> None:
+        """Make the slots of an instance that came, all free."""
+        self._of_instance[instance] = [Slot(instance, number) for number in range(self._per_instance)]
+        for number in range(self._per_instance):
+            heapq.heappush(self._free, (number, instance))
+
+    def close(self, instance: InstanceId) -> list[Slot]:
+        """Forget the slots of an instance that is lost, and give them back as they were."""
+        self._free = [free for free in self._free if free[1] != instance]
+        heapq.heapify(self._free)
+        return self._of_instance.pop(instance, [])
+
+    def take(self) -> Slot | None:
+        """Return the first free slot, which is free no more; None where there is none."""
+        if not self._free:
+            return None
+        number, instance = heapq.heappop(self._free)
+        return self._of_instance[instance][number]
+
+    def release(self, slot: Slot) -> None:
+        """Make a slot free again."""
+        heapq.heappush(self._free, (slot.number, slot.instance))
+
+    def check(self) -> None:
+        """Every slot is either free or holds one sequence, which knows it."""
+        free = set(self._free)
+        assert len(free) == len(self._free), "a slot is free twice"
+        for slots in self._of_instance.values():
+            for slot in slots:
+                assert (slot.sequence is None) == ((slot.number, slot.instance) in free), f"{slot} is lost"
+                assert slot.sequence is None or slot.sequence.slot is slot, f"{slot} is shared"

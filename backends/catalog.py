@@ -27,10 +27,12 @@ class Entry:
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
+    "dyna_sequence": Entry(".accumulator", "CorrelatedAccumulatorBackend"),
     "identity": Entry(".identity", "IdentityBackend"),
     "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
     "python": Entry(".python.backend", "PythonBackend", asks_house=True),
     "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),
+    "sequence": Entry(".accumulator", "AccumulatorBackend"),
 }
 
 

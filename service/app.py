@@ -11,6 +11,7 @@ from .. import __version__
 from ..actors.calls import Calls
 from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
+from ..actors.polling import Watch, first_watch, polled
 from ..actors.repository import Repository
 from ..backends.catalog import Catalog
 from ..backends.house import House
@@ -51,6 +52,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
     async with _repository(settings, calls) as repository, calls.carry(repository.find):
         failed = await repository.load_at_start(_models_at_start(settings))
+        watch = await _watch(repository, settings)
         calls.allow_control(repository.load, repository.unload)
         if failed and settings.exit_on_error:
             show(repository, settings, {})
@@ -63,7 +65,11 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
         await open_doors([*doors, *metrics])
         show(repository, settings, {front.service: front.address for front in (*doors, *metrics)})
         _calm_the_collector()
-        await stop.wait()
+        if watch is None:
+            await stop.wait()
+        else:
+            async with polled(repository, watch, settings.repository.poll_s):
+                await stop.wait()
         calls.stop()
         await shut_down(repository, doors, metrics, settings.exit_timeout_s)
     return 0
@@ -84,7 +90,9 @@ def _repository(settings: Settings, house: House) -> Repository:
     return Repository(
         chosen.paths,
         Catalog(settings.backends, house),
-        LoadOptions(chosen.auto_complete, chosen.config_name, _latencies(settings.metrics)),
+        LoadOptions(
+            chosen.auto_complete, chosen.config_name, _latencies(settings.metrics), chosen.load_timeout_s
+        ),
         strict_readiness=chosen.strict_readiness,
         load_threads=chosen.load_threads,
     )
@@ -101,9 +109,16 @@ def _latencies(metrics: MetricsSettings) -> LatencyOptions:
 def _models_at_start(settings: Settings) -> tuple[str, ...] | None:
     """Return the names of the models to load first, None for all there are."""
     chosen = settings.repository
-    if chosen.control_mode is ControlMode.NONE or chosen.startup_models == ("*",):
+    if chosen.control_mode is not ControlMode.EXPLICIT or chosen.startup_models == ("*",):
         return None
     return chosen.startup_models
+async def _watch(repository: Repository, settings: Settings) -> Watch | None:
+    """Return the watch on the repositories, None where nobody polls them."""
+    chosen = settings.repository
+    polls = chosen.control_mode is ControlMode.POLL and chosen.poll_s > 0
+    return await first_watch(repository) if polls else None
+
+
 
 
 def _fronts(doorway: Doorway, settings: Settings) -> tuple[list[Front], list[Front]]:

@@ -13,7 +13,8 @@ from typing import Final
 import orjson
 import structlog
 
-from ..actors.repository import IndexEntry, Repository
+from ..actors.records import IndexEntry
+from ..actors.repository import Repository
 from ..actors.servable import Servable
 from ..proto.config.model_config import InputSpec
 from ..proto.datatypes import Datatype

@@ -121,8 +121,8 @@ GROUPS: Final = (
             Option(
                 "model-control-mode",
                 values.CONTROL_MODE,
-                "Which models are loaded: all of them at the start (none), or those that --load-model and "
-                "clients ask for (explicit).",
+                "Which models are loaded: all of them at the start (none), all of them as they come, change "
+                "and go (poll), or those that --load-model and clients ask for (explicit).",
                 "repository.control_mode",
             ),
             Option(
@@ -144,7 +144,20 @@ GROUPS: Final = (
                 "How many models may load at the same time.",
                 "repository.load_threads",
             ),
-            _inert("repository-poll-secs", values.INT, 15),
+            Option(
+                "model-load-timeout-secs",
+                values.SECONDS,
+                "How long one version of a model may take to become ready; 0 is for ever. Triton has no such "
+                "option and waits for ever.",
+                "repository.load_timeout_s",
+            ),
+            Option(
+                "repository-poll-secs",
+                values.SECONDS,
+                "How often to look at the repositories in poll mode. A change is followed when it has rested "
+                "from one look to the next.",
+                "repository.poll_s",
+            ),
             _inert("enable-peer-access", values.BOOL, default=True),
             _absent("model-load-retry-count", values.INT, 0),
             _absent("model-namespacing", values.BOOL, default=False),

@@ -20,6 +20,8 @@ class ControlMode(Enum):
     """All models of the repositories, once, at the start."""
     EXPLICIT = "explicit"
     """Those named by `--load-model`, then whatever clients load and unload."""
+    POLL = "poll"
+    """All models of the repositories, and whatever becomes of them on disk."""
 
 
 class LogFormat(Enum):
@@ -140,3 +142,7 @@ class Settings:
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()
     """What to tell the operator about the command line as soon as there is a log."""
+    load_timeout_s: int = 600
+    """Seconds that one version of a model may take to become ready; 0 is for ever."""
+    poll_s: int = 15
+    """Seconds from one look at the repositories to the next, in poll mode; 0 looks only at the start."""

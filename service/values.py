@@ -75,13 +75,8 @@ def _read_port(text: str) -> int:
 
 
 def _read_control_mode(text: str) -> ControlMode:
-    mode = text.lower()
-    if mode == "poll":
-        raise OptionError(
-            "--model-control-mode=poll is not available in this version of deuteron; use 'none' or 'explicit'"
-        )
     try:
-        return ControlMode(mode)
+        return ControlMode(text.lower())
     except ValueError:
         raise OptionError("invalid argument for --model-control-mode") from None
 
@@ -198,7 +193,7 @@ MILLISECONDS: Final = Kind("milliseconds", read_int)
 THREADS: Final = Kind("integer", lambda text: max(1, read_int(text)))
 VERBOSITY: Final = Kind("integer", _read_verbosity)
 REPOSITORY: Final = Kind("path", read_repository)
-CONTROL_MODE: Final = Kind("none|explicit", _read_control_mode)
+CONTROL_MODE: Final = Kind("none|poll|explicit", _read_control_mode)
 CONFIG_NAME: Final = Kind("string", _read_config_name)
 LOG_FORMAT: Final = Kind("default|ISO8601|json", _read_log_format)
 MAX_INPUT_SIZE: Final = Kind("bytes", _read_max_input_size)

@@ -15,13 +15,15 @@ class ModelControl:
     async def load(self, asked: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Load a model, or load it anew."""
         _check_repository(asked.repository_name)
+        parameters: dict[str, str | bytes] = {}
         for name, value in asked.parameters.items():
-            if name != "config" and not name.startswith("file:"):
+            if not model_control.is_load_parameter(name):
                 raise invalid(f"unrecognized load parameter '{name}'.")
-            expected = "string_param" if name == "config" else "bytes_param"
+            expected = "string_param" if name == model_control.CONFIG_PARAMETER else "bytes_param"
             if value.WhichOneof("parameter_choice") != expected:
                 raise invalid(f"invalid value type for load parameter '{name}', expected {expected}.")
-        await model_control.load(self._doorway, asked.model_name, asked.parameters)
+            parameters[name] = getattr(value, expected)
+        await model_control.load(self._doorway, asked.model_name, parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, asked: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:

@@ -58,7 +58,7 @@ class ModelPackage:
         for directory in self.directories:
             if directory in sys.path:  # the model may have changed it
                 sys.path.remove(directory)
-        for name in [each for each in sys.modules if each.partition(".")[0] == self.name]:
+        for name in [each for each in list(sys.modules) if each.partition(".")[0] == self.name]:
             sys.modules.pop(name, None)
         _packages.pop(self.name, None)
 
@@ -87,7 +87,8 @@ class ModelPackage:
         here = PathFinder.find_spec(head, self.directories)
         if here is None or head in sys.stdlib_module_names:
             return False
-        of_models = {each for package in _packages.values() for each in package.directories}
+        # Copied first: other instances are being loaded on other threads.
+        of_models = {each for package in list(_packages.values()) for each in package.directories}
         there = PathFinder.find_spec(head, [each for each in sys.path if each not in of_models])
         # A directory without `__init__.py` has no origin, and counts only where nothing better is found.
         return there is None or (there.origin is None and here.origin is not None)

@@ -1,0 +1,554 @@
+"""Python models that ask other models, in a whole repository: every way to ask, and every way it can end."""
+
+import asyncio
+import json
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deuteron.actors.calls import Calls
+from deuteron.actors.loading import LoadOptions
+from deuteron.actors.reply import OneReply
+from deuteron.actors.repository import Repository
+from deuteron.backends.catalog import Catalog
+from deuteron.proto.message import Request, Response
+
+HEAD = """
+import asyncio
+import gc
+import json
+import threading
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+def ask(model="double", value=1.0, name="IN", outputs=("OUT",), **settings):
+    tensor = pb_utils.Tensor(name, np.array([[value]], np.float32))
+    return pb_utils.InferenceRequest(
+        inputs=[tensor], requested_output_names=outputs, model_name=model, **settings
+    )
+
+def count(*values):
+    tensor = pb_utils.Tensor("IN", np.array(values, np.int32))
+    return pb_utils.InferenceRequest(
+        inputs=[tensor], requested_output_names=["OUT"], model_name="count"
+    )
+
+def told(response):
+    if response.has_error():
+        return f"{response.error().code().name}: {response.error().message()}"
+    return [tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()]
+"""
+
+# A model that says, as JSON, what the body of its `tell` returns.
+TELLING = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.args = args
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        text = np.array([json.dumps(self.tell(request))], np.object_)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("TOLD", text)])
+
+    def tell(self, request):
+"""
+)
+TELLING_CONFIG = """
+backend: "python"
+input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1, 1 ] optional: true }]
+output [{ name: "TOLD" data_type: TYPE_STRING dims: [ 1 ] }]
+"""
+
+DOUBLE = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        value = request.inputs()[0].as_numpy()
+        if value[0, 0] < 0:
+            error = pb_utils.TritonError("negative", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=error)
+        known = [request.request_id(), request.correlation_id(), request.flags(), request.timeout()]
+        text = json.dumps([*known, json.loads(request.parameters()), request.requested_output_names()])
+        about = pb_utils.Tensor("ABOUT", np.array([[text]], np.object_))
+        return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", value * 2), about])
+"""
+)
+DOUBLE_CONFIG = """
+backend: "python"
+max_batch_size: 4
+input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1 ] }]
+output [
+  { name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] },
+  { name: "ABOUT" data_type: TYPE_STRING dims: [ 1 ] }
+]
+"""
+
+# One response for each element, a negative one when the request is cancelled; then the final flag alone.
+COUNT = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            threading.Thread(target=self.count, args=(request, request.get_response_sender())).start()
+
+    def count(self, request, sender):
+        for value in request.inputs()[0].as_numpy():
+            while value < 0 and not request.is_cancelled():
+                threading.Event().wait(0.001)
+            out = pb_utils.Tensor("OUT", np.array([value], np.int32))
+            sender.send(pb_utils.InferenceResponse([out]))
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+)
+COUNT_CONFIG = """
+backend: "python"
+model_transaction_policy { decoupled: true }
+input [{ name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }]
+output [{ name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] }]
+"""
+
+TWICE_CONFIG = """
+platform: "ensemble"
+max_batch_size: 4
+input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1 ] }]
+output [{ name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] }]
+ensemble_scheduling { step [
+  { model_name: "double" model_version: -1
+    input_map { key: "IN" value: "IN" } output_map { key: "OUT" value: "between" } },
+  { model_name: "double" model_version: -1
+    input_map { key: "IN" value: "between" } output_map { key: "OUT" value: "OUT" } }
+] }
+"""
+
+
+class House:
+    """A repository on disk with models that can be asked, and the calls of its models."""
+
+    def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
+        self.directory = directory
+        self._stack = stack
+        self.write("double", DOUBLE, DOUBLE_CONFIG)
+        self.write("count", COUNT, COUNT_CONFIG)
+        self.write("twice", "", TWICE_CONFIG)
+
+    def write(self, name: str, source: str, config: str) -> None:
+        """Write a model."""
+        (self.directory / name / "1").mkdir(parents=True)
+        (self.directory / name / "1" / "model.py").write_text(source)
+        (self.directory / name / "config.pbtxt").write_text(config)
+
+    def write_telling(self, name: str, tell: str, config: str = TELLING_CONFIG) -> None:
+        """Write a model that tells what this body of a function returns."""
+        self.write(name, TELLING + textwrap.indent(textwrap.dedent(tell), " " * 8), config)
+
+    async def open(self, *, explicit: bool = True) -> None:
+        """Load all models."""
+        self.calls = Calls(explicit=explicit)
+        catalog = Catalog(house=self.calls)
+        self.repository = await self._stack.enter_async_context(
+            Repository([self.directory], catalog, LoadOptions())
+        )
+        await self._stack.enter_async_context(self.calls.carry(self.repository.find))
+        failed = await self.repository.load_at_start(None)
+        assert not failed, self.repository.index()
+        self.calls.allow_control(self.repository.load, self.repository.unload)
+
+    async def ask(self, name: str = "caller") -> Any:  # noqa: ANN401 - what a model tells
+        """Ask a model that tells something, and return what it tells."""
+        reply = OneReply()
+        self.repository.find(name).infer(Request(name), reply)
+        return _told(await asyncio.wait_for(reply, 20))
+
+    async def tell(self, body: str) -> Any:  # noqa: ANN401 - what a model tells
+        """Load all models, with one called `caller` that tells what this body returns; return that."""
+        self.write_telling("caller", body)
+        await self.open()
+        return await self.ask()
+
+
+def _told(response: Response) -> Any:  # noqa: ANN401 - what a model tells
+    return json.loads(response.outputs["TOLD"].numpy()[0])
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house whose models are still to be loaded; it is closed at the end of the test."""
+    async with AsyncExitStack() as stack:
+        yield House(tmp_path, stack)
+
+
+async def test_a_model_asks_another_and_waits(house: House) -> None:
+    assert await house.tell("return told(ask(value=4).exec())") == [[8.0]]
+    statistics = house.repository.find("double").statistics
+    assert (statistics.success.count, statistics.pending) == (1, 0)
+
+
+async def test_a_model_asks_an_ensemble(house: House) -> None:
+    assert await house.tell("return told(ask('twice', 3).exec())") == [[12.0]]
+
+
+async def test_what_is_asked_arrives_as_it_was_said(house: House) -> None:
+    """Id, sequence, flags, timeout, parameters and outputs are those of the request, as they are then."""
+    told = await house.tell("""
+        request = ask(outputs=["ABOUT"], request_id="r", correlation_id="s", flags=1, timeout=5_000_000,
+                      parameters={"a": 1, "b": True}, preferred_memory=pb_utils.PreferredMemory(
+                          pb_utils.TRITONSERVER_MEMORY_CPU))
+        request.set_flags(2)
+        response = request.exec()
+        return json.loads(pb_utils.get_output_tensor_by_name(response, "ABOUT").as_numpy()[0, 0])
+    """)
+    assert told == ["r", "s", 2, 5_000_000, {"a": 1, "b": True}, ["ABOUT"]]
+
+
+async def test_a_request_can_be_asked_again(house: House) -> None:
+    """Each time with its inputs as they are then."""
+    told = await house.tell("""
+        array = np.array([[1]], np.float32)
+        request = pb_utils.InferenceRequest(
+            inputs=[pb_utils.Tensor("IN", array)], requested_output_names=["OUT"], model_name="double")
+        first = request.exec()
+        array += 6
+        return [told(first), told(request.exec())]
+    """)
+    assert told == [[[2.0]], [[14.0]]]
+
+
+PREFIX = "INTERNAL: Model {} - Error when running inference: "
+
+ERRORS = {
+    "unknown model": (
+        "ask('nobody')",
+        PREFIX.format("nobody") + "Failed for execute the inference request. Model 'nobody' is not ready.",
+    ),
+    "unknown version": (
+        "ask(model_version=9)",
+        PREFIX.format("double") + "Failed for execute the inference request. Model 'double' is not ready.",
+    ),
+    "decoupled model": (
+        "count(1)",
+        PREFIX.format("count") + "Model count is using the decoupled. The current BLS request call doesn't "
+        "support models using the decoupled transaction policy. Please use 'decoupled=True' argument to the "
+        "'exec' or 'async_exec' calls for decoupled models.'",
+    ),
+    "unknown input": (
+        "ask(name='NO')",
+        PREFIX.format("double") + "unexpected inference input 'NO' for model 'double'",
+    ),
+    "unknown output": (
+        "ask(outputs=['NO'])",
+        PREFIX.format("double") + "unexpected inference output 'NO' for model 'double'",
+    ),
+    "error of the model": ("ask(value=-1)", "INVALID_ARG: negative"),
+    "error in an ensemble": ("ask('twice', -1)", "INVALID_ARG: in ensemble 'twice', negative"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+async def test_an_error_is_the_response(house: House, name: str) -> None:
+    request, message = ERRORS[name]
+    assert await house.tell(f"return told({request}.exec())") == message
+
+
+async def test_coroutines_ask_side_by_side(house: House) -> None:
+    """On the loop of an `async def execute` or on any other."""
+    told = await house.tell("""
+        async def all_of_them():
+            responses = await asyncio.gather(*(ask(value=value).async_exec() for value in range(5)),
+                                             ask('nobody').async_exec())
+            return [told(response) for response in responses]
+        return asyncio.run(all_of_them())
+    """)
+    assert told[:5] == [[[0.0]], [[2.0]], [[4.0]], [[6.0]], [[8.0]]]
+    assert "is not ready" in told[5]
+
+
+async def test_a_model_reads_a_stream(house: House) -> None:
+    """Every response in its order, then the empty one that only says it was the last."""
+    body = "return [told(each) for each in count(3, 4, 5).exec(decoupled=True)]"
+    assert await house.tell(body) == [[[3]], [[4]], [[5]], []]
+
+
+async def test_a_stream_of_a_plain_model_is_its_one_response(house: House) -> None:
+    body = "return [told(each) for each in ask(value=2).exec(decoupled=True)]"
+    assert await house.tell(body) == [[[4.0]]]
+
+
+async def test_a_stream_that_cannot_begin_is_one_error(house: House) -> None:
+    (told,) = await house.tell("return [told(each) for each in ask('nobody').exec(decoupled=True)]")
+    assert "Model 'nobody' is not ready." in told
+
+
+async def test_coroutines_read_streams(house: House) -> None:
+    told = await house.tell("""
+        async def read():
+            return [told(each) for each in await count(1, 2).async_exec(decoupled=True)]
+        return asyncio.run(read())
+    """)
+    assert told == [[[1]], [[2]], []]
+
+
+async def test_a_stream_that_nobody_wants_any_more_is_cancelled(house: House) -> None:
+    """`count` goes on only when its request is cancelled, and says so by ending."""
+    told = await house.tell("""
+        responses = count(1, -1).exec(decoupled=True)
+        first = told(next(responses))
+        responses.cancel()
+        return [first, *[told(each) for each in responses]]
+    """)
+    assert told == [[[1]], [[-1]], []]
+
+
+async def test_threads_of_a_model_ask_too(house: House) -> None:
+    """Requests made by the model may be asked by any thread, also one that runs none of the model's code."""
+    told = await house.tell("""
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(8) as threads:
+            requests = [ask(value=value) for value in range(40)]
+            return [told(each.result()) for each in [threads.submit(each.exec) for each in requests]]
+    """)
+    assert told == [[[2.0 * value]] for value in range(40)]
+
+
+async def test_models_ask_models_that_ask_models(house: House) -> None:
+    house.write_telling("first", "return ['first', told(ask(value=1).exec())]")
+    house.write_telling("second", ASK_OTHER.format(me="second", other="first"))
+    house.write_telling("third", ASK_OTHER.format(me="third", other="second"))
+    await house.open()
+    assert await house.ask("third") == ["third", ["second", ["first", [[2.0]]]]]
+
+
+ASK_OTHER = """
+response = ask("{other}", outputs=["TOLD"]).exec()
+if response.has_error():
+    return response.error().message()
+return ["{me}", json.loads(response.output_tensors()[0].as_numpy()[0])]
+"""
+
+
+async def test_a_model_of_two_instances_may_ask_itself(house: House) -> None:
+    body = """
+        asked = request.parameters()
+        if "inner" in asked:
+            return "inner"
+        inner = ask("caller", outputs=["TOLD"], parameters={"inner": 1}).exec()
+        return json.loads(inner.output_tensors()[0].as_numpy()[0])
+    """
+    house.write_telling("caller", body, TELLING_CONFIG + "instance_group [{ kind: KIND_CPU count: 2 }]")
+    await house.open()
+    assert await house.ask() == "inner"
+
+
+CIRCLES = {
+    "a model that asks itself": {"caller": "caller"},
+    "two models that ask each other": {"caller": "other", "other": "caller"},
+    "a model that asks an ensemble of itself": {"caller": "around"},
+}
+AROUND_CONFIG = """
+platform: "ensemble"
+input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1, 1 ] }]
+output [{ name: "TOLD" data_type: TYPE_STRING dims: [ 1 ] }]
+ensemble_scheduling { step [
+  { model_name: "caller" model_version: -1
+    input_map { key: "IN" value: "IN" } output_map { key: "TOLD" value: "TOLD" } }
+] }
+"""
+
+
+@pytest.mark.parametrize("circle", CIRCLES)
+async def test_calls_in_a_circle_end_when_the_server_stops(house: House, circle: str) -> None:
+    """They wait for ever until then; so does nobody else."""
+    for name, other in CIRCLES[circle].items():
+        house.write_telling(name, ASK_OTHER.format(me=name, other=other))
+    if "around" in CIRCLES[circle].values():
+        house.write("around", "", AROUND_CONFIG)
+    await house.open()
+    waiting = asyncio.ensure_future(house.ask())
+    await _until(lambda: len(house.calls._pending) == len(CIRCLES[circle]))
+    house.calls.stop()
+    message = json.dumps(await waiting)
+    assert "the server is stopping, and model" in message
+    assert "waits for itself through model" in message
+    await asyncio.wait_for(house.repository.close(), 20)
+
+
+async def test_a_call_in_flight_is_served_when_the_server_stops(house: House) -> None:
+    house.write_telling(
+        "caller",
+        """
+        responses = count(1, -1).exec(decoupled=True)
+        first = told(next(responses))
+        while pb_utils.is_model_ready("caller"):
+            threading.Event().wait(0.001)
+        responses.cancel()
+        return [first, *[told(each) for each in responses], told(ask(value=4).exec())]
+    """,
+    )
+    await house.open()
+    waiting = asyncio.ensure_future(house.ask())
+    await _until(lambda: bool(house.calls._pending))
+    house.calls.stop()
+    await house.repository.unload("caller")
+    assert await waiting == [[[1]], [[-1]], [], [[8.0]]]
+
+
+async def test_calls_that_outlive_the_house_fail(tmp_path: Path) -> None:
+    """And those that come later as well; nobody waits for a loop that has ended."""
+    async with AsyncExitStack() as stack:
+        house = House(tmp_path, stack)
+        house.write_telling("caller", "return [told(each) for each in count(1, -1).exec(decoupled=True)]")
+        await house.open()
+        waiting = asyncio.ensure_future(house.ask())
+        await _until(lambda: bool(house.calls._pending))
+        async with house.calls.carry(house.repository.find):
+            pass
+        assert (await waiting)[-1] == "UNAVAILABLE: the server has ended, no model can be asked any more"
+        (told,) = await house.ask()
+        assert told == "UNAVAILABLE: the server has ended, no model can be asked any more"
+
+
+async def test_whether_a_model_is_ready_can_be_asked(house: House) -> None:
+    told = await house.tell("""
+        return [pb_utils.is_model_ready(*each)
+                for each in (("double",), ("double", "1"), ("double", "2"), ("nobody",), ("twice",))]
+    """)
+    assert told == [True, True, False, False, True]
+
+
+FAILED = "Failed to {}: Failed to process the request for model 'caller_0', message: {}"
+
+NO_VERSION = (
+    "failed to get model version from specified version string '{}', version should be an integral value > 0"
+)
+
+CONTROL_ERRORS = {
+    "load_model('nobody')": FAILED.format(
+        "load model", "failed to load 'nobody', failed to poll from model repository"
+    ),
+    "load_model('double', files=[1])": (
+        "failed to load model 'double', files should be a dictionary of file paths and file contents"
+    ),
+    "is_model_ready('double', 'x')": FAILED.format("check model readiness", NO_VERSION.format("x")),
+    "is_model_ready('double', '-3')": FAILED.format("check model readiness", NO_VERSION.format("-3")),
+}
+
+
+@pytest.mark.parametrize("call", CONTROL_ERRORS)
+async def test_a_wish_that_cannot_be_granted_is_refused(house: House, call: str) -> None:
+    told = await house.tell(f"""
+        try:
+            pb_utils.{call}
+        except pb_utils.TritonModelException as error:
+            return str(error)
+    """)
+    assert told == CONTROL_ERRORS[call]
+
+
+async def test_a_model_unloads_and_loads_another(house: House) -> None:
+    told = await house.tell("""
+        pb_utils.unload_model("double")
+        gone = told(ask().exec())
+        pb_utils.load_model("double")
+        pb_utils.unload_model("nobody")
+        return [gone, told(ask(value=5).exec())]
+    """)
+    assert "is not ready" in told[0]
+    assert told[1] == [[10.0]]
+
+
+async def test_a_model_reloads_itself(house: House) -> None:
+    assert await house.tell('pb_utils.load_model("caller", config="")') is None
+
+
+async def test_without_explicit_control_nothing_is_loaded(house: House) -> None:
+    house.write_telling(
+        "caller",
+        """
+        try:
+            pb_utils.load_model("double")
+        except pb_utils.TritonModelException as error:
+            return str(error)
+    """,
+    )
+    await house.open(explicit=False)
+    assert await house.ask() == FAILED.format(
+        "load model", "explicit model load / unload is not allowed if polling is enabled"
+    )
+
+
+async def test_nothing_is_loaded_while_the_server_starts_or_stops(house: House) -> None:
+    house.write_telling(
+        "caller",
+        """
+        try:
+            pb_utils.unload_model("double")
+        except pb_utils.TritonModelException as error:
+            return str(error)
+    """,
+    )
+    await house.open()
+    house.calls.stop()
+    assert await house.ask() == FAILED.format("unload model", "Server not ready")
+
+
+INITIALIZES = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        STATEMENT
+
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([]) for request in requests]
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("ask().exec()", "TritonModelException: BLS is only supported during the 'execute' function."),
+        ("pb_utils.load_model('early')", "'early' is being loaded, and would wait for itself"),
+        ("pb_utils.load_model('double')", "Server not ready"),
+    ],
+)
+async def test_a_model_that_asks_too_early_does_not_load(house: House, statement: str, message: str) -> None:
+    house.write("early", INITIALIZES.replace("STATEMENT", statement), TELLING_CONFIG)
+    with pytest.raises(AssertionError, match="READY"):
+        await house.open()
+    (early,) = (entry for entry in house.repository.index() if entry.name == "early")
+    assert message in early.reason
+
+
+async def test_a_stream_let_go_of_is_withdrawn(house: House) -> None:
+    """`count` ends only when it is cancelled, so the end of the call shows that it was."""
+    told = await house.tell("return told(next(count(1, -1).exec(decoupled=True)))")
+    assert told == [[1]]
+    await _until(lambda: not house.calls._pending)
+
+
+async def test_a_stream_that_was_never_read_is_done(house: House) -> None:
+    """As in Triton: a model may ask for what another does, not for what it answers."""
+    assert await house.tell("count(1, 2, 3).exec(decoupled=True)") is None
+    await _until(lambda: not house.calls._pending)
+    assert house.repository.find("count").statistics.success.count == 1
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until a condition holds; fails when that takes too long."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on other threads
+            await asyncio.sleep(0.001)

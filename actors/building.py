@@ -35,8 +35,8 @@ class Builder:
         self._timeout_s = timeout_s
         self._overdue: set[asyncio.Task[Servable]] = set()
 
-    async def bring_up(self, record: ModelRecord, source: Source, versions: Iterable[int]) -> None:
-        """Serve these versions, and no others, as the source has them.
+    async def bring_up(self, record: ModelRecord, source: Source, versions: Iterable[int]) -> bool:
+        """Serve these versions, and no others, as the source has them; return whether that changed anything.
 
         Raises InferError where one of them cannot be built; then what served goes on.
         """
@@ -62,8 +62,10 @@ class Builder:
             raise _load_error(source.directory.name, failures)
         for version, servable in built.items():
             self._serving.begin(record, version, servable, source.private)
-        for version in set(record.serving) - selected:
+        dropped = set(record.serving) - selected
+        for version in dropped:
             self._serving.retire(record, version)
+        return bool(built or dropped)
 
     async def close(self) -> None:
         """Wait no longer for what was given up."""

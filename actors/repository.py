@@ -20,7 +20,7 @@ import structlog
 
 from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, list_repositories
-from ..backends.private_directory import Override
+from ..backends.private_directory import NO_OVERRIDE, Override
 from ..proto.errors import Fault, InferError, internal, invalid
 from ..proto.message import LATEST
 from ..proto.phases import VersionPhase
@@ -39,8 +39,6 @@ from .serving import Serving
 from .sources import Source, read_source, steps_of
 
 log: Final = structlog.get_logger("deuteron.repository")
-
-NOTHING: Final = Override()
 
 
 class Repository:
@@ -159,7 +157,7 @@ class Repository:
             self._note_asked_for(name)
         return failed
 
-    async def load(self, name: str, override: Override = NOTHING) -> None:
+    async def load(self, name: str, override: Override = NO_OVERRIDE) -> None:
         """Load a model, or load anew what has changed of it; raises InferError where it cannot be loaded."""
         await self._see_through(self._load_asked(name, override))
 
@@ -194,7 +192,7 @@ class Repository:
     # --- loading
     # ---------------------------------------------------------------------------------------------------
 
-    async def _load_asked(self, name: str, override: Override = NOTHING) -> None:
+    async def _load_asked(self, name: str, override: Override = NO_OVERRIDE) -> None:
         self._listing = await asyncio.to_thread(list_repositories, self.paths)
         try:
             await self._load(name, override)
@@ -212,7 +210,7 @@ class Repository:
             load.add_done_callback(lambda _: self._in_flight.pop(name))
         await load
 
-    async def _load(self, name: str, override: Override = NOTHING) -> None:
+    async def _load(self, name: str, override: Override = NO_OVERRIDE) -> None:
         """Load a model, after the models it is made of."""
         directory = self._listing.found.get(name) if name not in self._listing.ambiguous else None
         if directory is None and not override.files:
@@ -242,9 +240,10 @@ class Repository:
         if not versions:
             text = f"at least one version must be available under the version policy of model '{name}'"
             raise self._refused(name, record, invalid(text))
-        await self._builder.bring_up(record, source, versions)
-        record.loaded, record.loaded_at = source, next(self._clock)
-        self._loaded_lately.add(name)
+        if await self._builder.bring_up(record, source, versions):
+            record.loaded_at = next(self._clock)
+            self._loaded_lately.add(name)
+        record.loaded = source
 
     async def _steps_below(self, name: str, source: Source) -> dict[str, tuple[str, ...]]:
         """Return the steps of an ensemble and of all those below it, as they are wanted or stand on disk."""
@@ -337,17 +336,25 @@ class Repository:
         while self._loaded_lately:
             name = self._loaded_lately.pop()
             for ensemble in self._ensembles_over(name):
-                async with self._changing(ensemble) as record:
-                    source = record.source
-                    is_newer = record.loaded_at > self._records[name].loaded_at
-                    if source is None or (record.serving and is_newer):
-                        continue
-                    try:
-                        await self._load_source(ensemble, record, source)
-                    except InferError as error:
-                        reason = error.message
-                        log.warning("ensemble leaves with its models", model=ensemble, reason=reason)
-                        self._retire_all(record)
+                if not await self._renew(ensemble, self._records[name].loaded_at):
+                    await self._retire_ensembles_over(ensemble)
+
+    async def _renew(self, ensemble: str, moment: int) -> bool:
+        """Load an ensemble anew that is older than a moment; return False when it had to leave instead."""
+        async with self._changing(ensemble) as record:
+            source = record.source
+            if source is None or (record.serving and record.loaded_at > moment):
+                return True
+            # One of its models may have been unloaded on purpose: it waits for that one to come back.
+            if any(step in self._records and not self._records[step].serving for step in source.steps):
+                return True
+            try:
+                await self._load_source(ensemble, record, source)
+            except InferError as error:
+                log.warning("ensemble leaves with its models", model=ensemble, reason=error.message)
+                self._retire_all(record)
+                return False
+        return True
 
     def _ensembles_over(self, name: str) -> list[str]:
         return ensembles_over({each: record.steps for each, record in self._records.items()}, name)
@@ -385,7 +392,8 @@ def _not_polled(name: str) -> InferError:
 
 
 def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
+    reason = error.message.removeprefix(f"load failed for model '{step}': ").removesuffix("\n")
     return (
         f"ensemble '{ensemble}' depends on '{step}' which has no loaded version. "
-        f"Model '{step}' loading failed with error: {error.message}"
+        f"Model '{step}' loading failed with error: {reason}"
     )

@@ -65,6 +65,8 @@ class Serving:
         await asyncio.gather(*self._tasks)
 
     def _keep(self, record: ModelRecord, version: int, servable: Servable, private: Leases | None) -> None:
+        if private is not None:
+            private.take()
         task = self._scope.create_task(self._serve(record, version, servable, private))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -74,8 +76,6 @@ class Serving:
     ) -> None:
         """Let a version serve until it ends; whatever ends it, the others go on."""
         story = UNLOADED
-        if private is not None:
-            private.take()
         try:
             await servable.serve()
         except* InferError as group:

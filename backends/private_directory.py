@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ..proto.errors import internal, invalid
 from .model_directory import ModelDirectory
 
-FILE_PREFIX = "file:"
+FILE_PREFIX: Final = "file:"
 """What the names of such parameters begin with; the path follows."""
 
 
@@ -26,6 +27,10 @@ class Override:
     """The configuration as JSON; None stands for that of the repository."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """All files of the model by the names of their parameters, such as `file:1/model.py`; or none."""
+
+
+NO_OVERRIDE: Final = Override()
+"""A load of what the repository holds."""
 
 
 def write_private_directory(model: str, files: Mapping[str, bytes]) -> ModelDirectory:

@@ -46,8 +46,10 @@ async def open_repository(tmp_path: Path) -> AsyncIterator[Open]:
     """Open the repository with the models named, or all, loaded; it is closed at the end of the test."""
     async with AsyncExitStack() as stack:
 
-        async def open_(names: list[str] | None = None) -> Repository:
-            repository = await stack.enter_async_context(Repository([tmp_path], Catalog(), LoadOptions()))
+        async def open_(names: list[str] | None = None, options: LoadOptions | None = None) -> Repository:
+            repository = await stack.enter_async_context(
+                Repository([tmp_path], Catalog(), options or LoadOptions())
+            )
             await repository.load_at_start(names)
             return repository
 

@@ -75,8 +75,7 @@ class Repository:
         await self.close()
         await self._serving.__aexit__()
 
-    # --- what doors read
-    # ---------------------------------------------------------------------------------------
+    # --- what doors read ---
 
     def find(self, name: str, version: int = LATEST) -> Servable:
         """Return a version that serves; raises InferError in Triton's words where there is none."""
@@ -125,9 +124,8 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether the server is ready for requests; strictly, whether every model is."""
-        if not self.live or self.stopping:
-            return False
-        return not self._strict_readiness or all(record.settled for record in self._records.values())
+        settled = not self._strict_readiness or all(each.settled for each in self._records.values())
+        return self.live and not self.stopping and settled
 
     @property
     def stopping(self) -> bool:
@@ -138,8 +136,7 @@ class Repository:
     def stopping(self, stopping: bool) -> None:
         self._serving.stopping = stopping
 
-    # --- what changes it
-    # ---------------------------------------------------------------------------------------
+    # --- what changes it ---
 
     async def load_at_start(self, names: Iterable[str] | None) -> list[str]:
         """Load the models named, or all there are; return the names of those that failed."""
@@ -155,6 +152,7 @@ class Repository:
                 raise outcome
         for name in wanted:
             self._note_asked_for(name)
+        await self._renew_ensembles()
         return failed
 
     async def load(self, name: str, override: Override = NO_OVERRIDE) -> None:
@@ -189,8 +187,7 @@ class Repository:
             servable.drain()
         await self._serving.wait()
 
-    # --- loading
-    # ---------------------------------------------------------------------------------------------------
+    # --- loading ---
 
     async def _load_asked(self, name: str, override: Override = NO_OVERRIDE) -> None:
         self._listing = await asyncio.to_thread(list_repositories, self.paths)
@@ -299,8 +296,7 @@ class Repository:
         if name in self._records:
             self._records[name].asked_for = True
 
-    # --- unloading, and what it means for ensembles
-    # ---------------------------------------------------------------------------------------------------
+    # --- unloading, and what it means for ensembles ---
 
     async def _unload(self, name: str, *, dependents: bool = False) -> None:
         if name not in self._records:
@@ -345,14 +341,17 @@ class Repository:
             source = record.source
             if source is None or (record.serving and record.loaded_at > moment):
                 return True
-            # One of its models may have been unloaded on purpose: it waits for that one to come back.
+            # A model that was unloaded on purpose is not to come back for this.
             if any(step in self._records and not self._records[step].serving for step in source.steps):
                 return True
+            was_settled = record.settled and not record.failure
             try:
                 await self._load_source(ensemble, record, source)
             except InferError as error:
-                log.warning("ensemble leaves with its models", model=ensemble, reason=error.message)
+                log.warning("ensemble does not fit its models", model=ensemble, reason=error.message)
                 self._retire_all(record)
+                if was_settled:
+                    record.forgive()
                 return False
         return True
 
@@ -363,8 +362,7 @@ class Repository:
         record = self._records.get(name)
         return record is None or record.asked_for or bool(self._ensembles_over(name))
 
-    # --- whose turn it is
-    # ---------------------------------------------------------------------------------------------------
+    # --- whose turn it is ---
 
     @asynccontextmanager
     async def _changing(self, name: str) -> AsyncIterator[ModelRecord]:

@@ -91,10 +91,10 @@ def test_the_service_has_the_published_methods() -> None:
     assert methods(grpc_service_pb2.DESCRIPTOR) == methods(published_service.DESCRIPTOR)
 
 
-def test_the_health_service_answers_check() -> None:
-    """`grpc.health.v1.Health` has Check and its four states."""
+def test_the_health_service_is_that_of_grpc() -> None:
+    """`grpc.health.v1.Health` has Check, Watch and four states."""
     service = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    assert [m.full_name for m in service.methods] == ["grpc.health.v1.Health.Check"]
+    assert [(m.name, m.server_streaming) for m in service.methods] == [("Check", False), ("Watch", True)]
     assert health_pb2.HealthCheckResponse(status="SERVING").SerializeToString() == b"\x08\x01"
 
 

@@ -1,0 +1,22 @@
+"""Metadata that goes to the model: it becomes parameters of the message before that is looked at."""
+
+from collections.abc import Callable
+
+from ...proto.schema import grpc_service_pb2 as pb
+from ..forwarding import HeaderForwarding
+from .rpc import Context
+
+Forward = Callable[[pb.ModelInferRequest, Context], None]
+
+
+def forwarding_to_message(pattern: str) -> Forward | None:
+    """Return what writes the metadata that a pattern chooses into a request; None for an empty pattern."""
+    if not pattern:
+        return None
+    forwarding = HeaderForwarding(pattern)
+
+    def forward(message: pb.ModelInferRequest, context: Context) -> None:
+        for key, value in forwarding.select(context.invocation_metadata() or ()).items():
+            message.parameters[key].string_param = value
+
+    return forward

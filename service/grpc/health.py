@@ -1,0 +1,56 @@
+"""gRPC's own health protocol: whether the server is ready, asked once or watched.
+
+The protocol lets a client ask about one service of a server; here all are up or none is, so whatever service
+is asked about, the answer is that of the server.
+"""
+
+import asyncio
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ...actors.repository import Repository
+from ...proto.errors import internal
+from ...proto.schema import health_pb2
+from .. import information
+from .rpc import Context
+from .sessions import Sessions
+
+LOOK_EVERY_S: Final = 1.0
+"""How late who watches may be told of a change: readiness is worked out only when it is asked for."""
+
+
+class Health:
+    """The handlers of `grpc.health.v1.Health`."""
+
+    def __init__(self, repository: Repository, sessions: Sessions) -> None:
+        self._repository = repository
+        self._sessions = sessions
+
+    async def check(self, _asked: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
+        """Tell whether requests are welcome."""
+        information.check_not_exiting(self._repository)
+        return self._told()
+
+    async def watch(self, body: bytes, context: Context) -> None:
+        """Tell the same now and whenever it changes, until the client leaves or the server ends."""
+        await self._sessions.hold(context, self._tell_changes(body, context))
+
+    async def _tell_changes(self, body: bytes, context: Context) -> None:
+        try:
+            health_pb2.HealthCheckRequest.FromString(body)
+        except DecodeError:
+            raise internal("Unable to parse request") from None
+        last = None
+        while True:
+            told = self._told()
+            if told != last:
+                last = told
+                await context.write(told.SerializeToString())
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _told(self) -> health_pb2.HealthCheckResponse:
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        return health_pb2.HealthCheckResponse(
+            status=status.SERVING if self._repository.ready else status.NOT_SERVING
+        )

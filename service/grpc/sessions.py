@@ -1,0 +1,47 @@
+"""Calls that answer no request in particular: they last until the client ends them, or the server does."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Final
+
+import grpc
+
+from ...proto.errors import Fault, InferError
+from .rpc import Context, end_with, shutting_down
+
+MAX_SESSIONS: Final = 1024
+"""Such calls that may be open at the same time."""
+
+
+class Sessions:
+    """All such calls of a server."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """End every call, and refuse newcomers."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def hold(self, context: Context, session: Coroutine[None, None, None]) -> None:
+        """Let one call run to its end, or to that of the server."""
+        if self._closed or len(self._tasks) >= MAX_SESSIONS:
+            session.close()
+            full = InferError(Fault.UNAVAILABLE, f"{MAX_SESSIONS} such calls are open already")
+            await end_with(context, shutting_down() if self._closed else full)
+        task = asyncio.ensure_future(session)
+        self._tasks.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        except grpc.aio.BaseError:
+            pass  # the client went away
+        except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
+            await end_with(context, error)
+        finally:
+            self._tasks.discard(task)

@@ -49,14 +49,15 @@ def take_fingerprints(directory: ModelDirectory) -> Fingerprints:
 
 def _fingerprint(directory: Path, names: Iterable[str]) -> Fingerprint:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    seen: set[Identity] = set()
     for name in sorted(names):
-        for line in _walk(directory / name, frozenset()):
+        for line in _walk(directory / name, seen):
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
     return digest.digest()
 
 
-def _walk(path: Path, above: frozenset[Identity]) -> Iterator[str]:
-    """Yield a line for a file, or for each one beneath a directory; a link that leads back up ends there."""
+def _walk(path: Path, seen: set[Identity]) -> Iterator[str]:
+    """Yield a line for a file, or for each beneath a directory; one that was seen is not entered again."""
     if path.name.startswith(".") or path.name == _LEFT_BY_PYTHON:
         return
     try:
@@ -70,6 +71,7 @@ def _walk(path: Path, above: frozenset[Identity]) -> Iterator[str]:
         return
     yield f"{path}/"
     identity = (status.st_dev, status.st_ino)
-    if identity not in above:
+    if identity not in seen:
+        seen.add(identity)
         for entry in entries:
-            yield from _walk(entry, above | {identity})
+            yield from _walk(entry, seen)

@@ -12,9 +12,10 @@ from typing import Final
 from ..proto.config import ModelConfig
 from ..proto.config.model_config import InputSpec, OutputSpec
 from ..proto.datatypes import Datatype
-from ..proto.errors import InferError, invalid
+from ..proto.errors import InferError, internal, invalid
 from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
 from ..proto.schema.model_config_pb2 import ModelInput, ModelOutput
+from ..proto.sequence_controls import control_inputs
 from ..proto.tensor import Shape
 
 ANY_SIZE: Final = -1
@@ -91,7 +92,9 @@ def _describe(io: ModelInput | ModelOutput, info: TensorInfo, *, batching: bool)
 
 def check(config: ModelConfig, signature: Signature) -> None:
     """Raise InferError if a configuration contradicts the signature of the model it is for."""
-    required = sum(not spec.optional for spec in config.inputs) + len(config.message.batch_input)
+    controls = control_inputs(config)
+    required = sum(not spec.optional for spec in config.inputs)
+    required += len(config.message.batch_input) + len(controls)
     if required != len(signature.inputs):
         raise _misfit(
             config, f"configuration expects {required} inputs, model provides {len(signature.inputs)}"
@@ -102,6 +105,8 @@ def check(config: ModelConfig, signature: Signature) -> None:
             text = f"optional input '{spec.name}' is not supported for models that support batching"
             raise _misfit(config, text)
         _check_tensor(config, "input", spec, inputs)
+    for control in controls:
+        _check_control(config, control, inputs)
     outputs = {info.name: info for info in signature.outputs}
     for output in config.outputs:
         _check_tensor(config, "output", output, outputs)
@@ -128,6 +133,27 @@ def _check_tensor(
             config,
             f"scalar tensor '{spec.name}', should only provide 1 in the model configuration when the model "
             f"doesn't support batching. Model configuration provided: {_spell(dims)}.",
+        )
+
+
+def _check_control(config: ModelConfig, control: InputSpec, infos: Mapping[str, TensorInfo]) -> None:
+    info = infos.get(control.name)
+    if info is None:
+        raise internal(
+            f"configuration specified sequence control '{control.name}', but model does not provide that "
+            "input"
+        )
+    own = info.shape[1:] if config.max_batch_size > 0 else info.shape
+    if own != control.dims:
+        raise _misfit(
+            config,
+            f"sequence control '{control.name}' in model has dims {_spell(own)} but dims [1] is expected",
+        )
+    if info.datatype is not control.datatype:
+        raise _misfit(
+            config,
+            f"sequence control '{control.name}', the model expects data-type TYPE_{info.datatype.wire_name} "
+            f"but the model configuration specifies data-type {control.datatype.config_name}",
         )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from .config import ModelConfig
+from .config.model_config import InputSpec
 from .datatypes import Datatype
 from .message import Correlation
 from .schema import model_config_pb2 as pb
@@ -32,6 +33,22 @@ _VALUES: Final = (
     ("fp32_false_true", Datatype.FP32),
     ("bool_false_true", Datatype.BOOL),
 )
+
+
+def control_inputs(config: ModelConfig) -> tuple[InputSpec, ...]:
+    """Return the control tensors that a model asks for, as inputs of the model."""
+    if config.sequence_batching is None:
+        return ()
+    return tuple(
+        InputSpec(tensor.name, _datatype(control), dims=(1,))
+        for tensor in config.sequence_batching.control_input
+        for control in tensor.control
+    )
+
+
+def model_inputs(config: ModelConfig) -> tuple[InputSpec, ...]:
+    """Return all that a model reads: what clients send, and what the sequence batcher adds."""
+    return (*config.inputs, *control_inputs(config))
 
 
 class SequenceControls:
@@ -64,7 +81,7 @@ class SequenceControls:
 
     def _add(self, name: str, control: Control) -> None:
         if control.kind == Control.CONTROL_SEQUENCE_CORRID:
-            datatype = Datatype(control.data_type)
+            datatype = _datatype(control)
             self._correlation = name, datatype
             self._empty[name] = _correlation_tensor(_NO_ID, datatype, self._shape)
             return
@@ -77,11 +94,19 @@ class SequenceControls:
 
 def _no_and_yes(control: Control, shape: Shape) -> tuple[Tensor, Tensor]:
     """Return the tensors of the two values of a control."""
-    values, datatype = next(
-        (list(getattr(control, name)), datatype) for name, datatype in _VALUES if getattr(control, name)
+    datatype = _datatype(control)
+    field = next(name for name, each in _VALUES if each is datatype)
+    no, yes = (
+        Tensor.from_numpy(np.full(shape, value, datatype.numpy_type)) for value in getattr(control, field)
     )
-    no, yes = (Tensor.from_numpy(np.full(shape, value, datatype.numpy_type)) for value in values)
     return no, yes
+
+
+def _datatype(control: Control) -> Datatype:
+    """Return the datatype of a control: that of its two values, or the one it names."""
+    return next(
+        (datatype for name, datatype in _VALUES if getattr(control, name)), Datatype(control.data_type)
+    )
 
 
 def _correlation_tensor(correlation_id: int | str, datatype: Datatype, shape: Shape) -> Tensor:

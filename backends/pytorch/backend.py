@@ -23,6 +23,7 @@ from ...proto.config import ModelConfig
 from ...proto.datatypes import Datatype
 from ...proto.errors import InferError, invalid
 from ...proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
+from ...proto.sequence_controls import model_inputs
 from ...proto.tensor import Tensor
 from ..api import Batch, Emit, ModelFiles, Seat, Settings
 from ..artifact import find_artifact
@@ -150,7 +151,7 @@ class PyTorchEngine:
     def __init__(self, plan: PyTorchPlan, program: Program) -> None:
         self._plan = plan
         self._program = program
-        inputs, outputs = plan.config.inputs, plan.config.outputs
+        inputs, outputs = model_inputs(plan.config), plan.config.outputs
         self._inputs = [Slot(each.name, each.datatype, program.inputs[each.name]) for each in inputs]
         self._outputs = [Slot(each.name, each.datatype, program.outputs[each.name]) for each in outputs]
         self._input_names = [each.name for each in inputs]

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from ...proto.config import ModelConfig
 from ...proto.datatypes import Datatype
 from ...proto.errors import Fault, InferError
+from ...proto.sequence_controls import model_inputs
 from ..signature import ANY_SIZE, Signature, TensorInfo, check
 from .names import places
 from .program import Program, Value, check_arguments, check_results, load_failure
@@ -62,7 +63,7 @@ def load_exported(path: Path, config: ModelConfig) -> Program:
     signature = read_signature(exported)
     in_spec, out_spec = exported.call_spec.in_spec, exported.call_spec.out_spec
     arguments = [info.name for info in signature.inputs]
-    inputs = places([spec.name for spec in config.inputs], arguments, _argument_paths(in_spec))
+    inputs = places([spec.name for spec in model_inputs(config)], arguments, _argument_paths(in_spec))
     outputs = places([spec.name for spec in config.outputs], _result_paths(out_spec))
     check_arguments(config, inputs, len(signature.inputs))
     check_results(outputs, len(signature.outputs))

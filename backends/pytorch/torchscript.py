@@ -14,6 +14,7 @@ from ...proto.config import ModelConfig
 from ...proto.config.model_config import InputSpec, OutputSpec
 from ...proto.datatypes import Datatype
 from ...proto.errors import internal
+from ...proto.sequence_controls import model_inputs
 from .names import places
 from .program import Program, Value, check_arguments, execute_failure, load_failure
 
@@ -27,7 +28,7 @@ def load_torchscript(path: Path, config: ModelConfig, device: torch.device | Non
         arguments = [argument for argument in module.forward.schema.arguments if argument.name != "self"]
     except Exception as error:
         raise load_failure(config.name, error) from error
-    names = [spec.name for spec in config.inputs]
+    names = [spec.name for spec in model_inputs(config)]
     takes_dictionary = [argument.type.kind() for argument in arguments] == ["DictType"]
     if takes_dictionary:
         inputs = places(names, names)

@@ -24,6 +24,7 @@ from .http.door import http_front
 from .lifecycle import EXIT_FAILURE, Front, StopSignals, open_doors, shut_down
 from .metrics import metrics_front
 from .settings import ControlMode, MetricsSettings, Settings
+from .shared_memory import SharedMemory
 
 COLLECTOR_THRESHOLDS: Final = (50_000, 20, 20)
 
@@ -59,7 +60,12 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
             log.error("creating server: Internal - failed to load all models", failed=failed)
             return EXIT_FAILURE
         doorway = Doorway(
-            repository, settings.repository.control_mode, settings.server_id, __version__, server_log
+            repository,
+            settings.repository.control_mode,
+            settings.server_id,
+            __version__,
+            server_log,
+            SharedMemory(allowed=settings.client_shared_memory),
         )
         doors, metrics = _fronts(doorway, settings)
         await open_doors([*doors, *metrics])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ..actors.repository import Repository
 from .logs import ServerLog
 from .settings import ControlMode, LogSettings
+from .shared_memory import SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Doorway:
     server_id: str
     version: str
     log: ServerLog = field(default_factory=lambda: ServerLog(LogSettings()))
+    shared_memory: SharedMemory = field(default_factory=SharedMemory)

@@ -328,7 +328,12 @@ GROUPS: Final = (
             _inert("cuda-virtual-address-size", values.TEXT),
             _inert("min-supported-compute-capability", values.NUMBER),
             _inert("buffer-manager-thread-count", values.INT, 0),
-            _absent("allow-client-shm", values.BOOL, default=False),
+            Option(
+                "allow-client-shm",
+                values.BOOL,
+                "Whether clients may register shared memory of this machine; trust all who reach the server.",
+                "client_shared_memory",
+            ),
         ),
     ),
     Group(

@@ -132,6 +132,8 @@ class Settings:
     """Seconds to wait, when exiting, for requests in flight."""
     exit_on_error: bool = True
     """Whether a model that cannot load at the start ends the server."""
+    client_shared_memory: bool = False
+    """Whether clients may register shared memory."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)

@@ -15,20 +15,13 @@ from .information import Information
 from .log_settings import LogControl
 from .model_control import ModelControl
 from .rpc import Asked, Gate, unary
+from .shared_memory import RegionControl
 from .stream import OpenStreams, StreamInference
 
 SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
-ABSENT: Final = (
-    "SystemSharedMemoryStatus",
-    "SystemSharedMemoryRegister",
-    "SystemSharedMemoryUnregister",
-    "CudaSharedMemoryStatus",
-    "CudaSharedMemoryRegister",
-    "CudaSharedMemoryUnregister",
-    "TraceSetting",
-)
+ABSENT: Final = ("TraceSetting",)
 """Methods of Triton's service that this version does not have."""
 
 
@@ -48,9 +41,10 @@ def rpc_handlers(
 
     information = Information(doorway)
     control = ModelControl(doorway)
-    stream = StreamInference(doorway.repository, gate, streams)
+    regions = RegionControl(doorway.shared_memory)
+    stream = StreamInference(doorway, gate, streams)
     methods = {
-        "ModelInfer": answered(pb.ModelInferRequest, Inference(doorway.repository).infer),
+        "ModelInfer": answered(pb.ModelInferRequest, Inference(doorway).infer),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(stream.infer),
         "ServerLive": answered(pb.ServerLiveRequest, information.server_live),
         "ServerReady": answered(pb.ServerReadyRequest, information.server_ready),
@@ -63,6 +57,14 @@ def rpc_handlers(
         "RepositoryModelLoad": answered(pb.RepositoryModelLoadRequest, control.load),
         "RepositoryModelUnload": answered(pb.RepositoryModelUnloadRequest, control.unload),
         "LogSettings": answered(pb.LogSettingsRequest, LogControl(doorway.log).handle),
+        "SystemSharedMemoryStatus": answered(pb.SystemSharedMemoryStatusRequest, regions.system_status),
+        "SystemSharedMemoryRegister": answered(pb.SystemSharedMemoryRegisterRequest, regions.register_system),
+        "SystemSharedMemoryUnregister": answered(
+            pb.SystemSharedMemoryUnregisterRequest, regions.unregister_system
+        ),
+        "CudaSharedMemoryStatus": answered(pb.CudaSharedMemoryStatusRequest, regions.cuda_status),
+        "CudaSharedMemoryRegister": answered(pb.CudaSharedMemoryRegisterRequest, regions.register_cuda),
+        "CudaSharedMemoryUnregister": answered(pb.CudaSharedMemoryUnregisterRequest, regions.unregister_cuda),
         **{name: answered(pb.ServerLiveRequest, _absent(name)) for name in ABSENT},
     }
     health = {"Check": answered(health_pb2.HealthCheckRequest, information.health)}

@@ -16,7 +16,6 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from ...actors.repository import Repository
 from ...actors.servable import Servable
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError, internal
@@ -24,6 +23,7 @@ from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
+from ..doorway import Doorway
 from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
 
 MAX_OPEN: Final = 1024
@@ -64,8 +64,8 @@ class OpenStreams:
 class StreamInference:
     """The handler of ModelStreamInfer."""
 
-    def __init__(self, repository: Repository, gate: Gate, streams: OpenStreams) -> None:
-        self._repository = repository
+    def __init__(self, doorway: Doorway, gate: Gate, streams: OpenStreams) -> None:
+        self._doorway = doorway
         self._gate = gate
         self._streams = streams
 
@@ -73,7 +73,7 @@ class StreamInference:
         """Answer every request of a stream."""
         try:
             with self._gate:
-                stream = Stream(self._repository, context)
+                stream = Stream(self._doorway, context)
                 error = await self._streams.serve(stream, requests)
         except Exception as failure:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, failure)
@@ -107,8 +107,9 @@ class _Slot:
 class Stream:
     """One call of ModelStreamInfer."""
 
-    def __init__(self, repository: Repository, context: Context) -> None:
-        self._repository = repository
+    def __init__(self, doorway: Doorway, context: Context) -> None:
+        self._repository = doorway.repository
+        self._regions = doorway.shared_memory
         self._context = context
         metadata = dict(context.invocation_metadata() or ())
         self._errors_end_stream = metadata.get(ERRORS_END_STREAM) == "true"
@@ -198,7 +199,7 @@ class Stream:
     def _post(self, slot: _Slot) -> None:
         message = slot.message
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
-        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model)
+        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, self._regions)
         slot.model = model
         if model.config.decoupled:
             slot.ordered = False

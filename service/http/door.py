@@ -23,6 +23,7 @@ from .log_settings import LogControl
 from .model_control import ModelControl
 from .responses import error_of, failure
 from .routes import Match, MethodNotAllowedError, NoRouteError, Switchboard
+from .shared_memory import RegionControl
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -84,6 +85,7 @@ def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handl
     information = Information(doorway, max_input_size)
     control = ModelControl(doorway, max_input_size)
     generate = Generate(doorway.repository, max_input_size)
+    regions = RegionControl(doorway.shared_memory, max_input_size)
     return {
         Operation.SERVER_LIVE: information.server_live,
         Operation.SERVER_READY: information.server_ready,
@@ -93,15 +95,15 @@ def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handl
         Operation.MODEL_CONFIG: information.model_config,
         Operation.STATISTICS: information.statistics,
         Operation.REPOSITORY_INDEX: information.repository_index,
-        Operation.INFER: Inference(doorway.repository, max_input_size).infer,
+        Operation.INFER: Inference(doorway, max_input_size).infer,
         Operation.MODEL_LOAD: control.load,
         Operation.MODEL_UNLOAD: control.unload,
         Operation.GENERATE: generate.one,
         Operation.GENERATE_STREAM: generate.stream,
         Operation.TRACE: _absent,
         Operation.LOGGING: LogControl(doorway.log, max_input_size).handle,
-        Operation.SHARED_MEMORY_STATUS: _absent,
-        Operation.SHARED_MEMORY_CHANGE: _absent,
+        Operation.SHARED_MEMORY_STATUS: regions.status,
+        Operation.SHARED_MEMORY_CHANGE: regions.change,
     }
 
 

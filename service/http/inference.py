@@ -9,11 +9,11 @@ from aiohttp.web import BaseRequest
 from multidict import istr
 
 from ...actors.reply import OneReply
-from ...actors.repository import Repository
 from ...actors.servable import Servable
 from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
+from ..doorway import Doorway
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
 from .responses import BINARY, JSON, ReadyResponse, head_of
@@ -32,8 +32,9 @@ OFF_LOOP_SIZE: Final = 64 * 1024
 class Inference:
     """The handler that asks models."""
 
-    def __init__(self, repository: Repository, max_input_size: int) -> None:
-        self._repository = repository
+    def __init__(self, doorway: Doorway, max_input_size: int) -> None:
+        self._repository = doorway.repository
+        self._regions = doorway.shared_memory
         self._max_input_size = max_input_size
 
     async def infer(self, request: BaseRequest, match: Match) -> ReadyResponse:
@@ -50,7 +51,7 @@ class Inference:
         # Only now: while the body was on its way another version may have taken the place of the first one.
         model = self._find(match)
         json_length = kserve_http.parse_json_length(json_length_text, len(body))
-        asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size)
+        asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, self._regions)
         response = await _ask(model, asked)
         answer = kserve_http.encode_infer(model, asked, response, forms)
         accepted = headers.get(hdrs.ACCEPT_ENCODING)

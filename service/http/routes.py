@@ -35,6 +35,11 @@ class Match:
     model: str = ""
     version: int = LATEST
     repository: str = ""
+    region: str = ""
+    memory: str = ""
+    """Where the region lies: `system` or `cuda`."""
+    change: str = ""
+    """What is to be done with the region: `register` or `unregister` it."""
 
 
 def _route(pattern: str, methods: str, operation: Operation) -> Route:
@@ -44,7 +49,7 @@ def _route(pattern: str, methods: str, operation: Operation) -> Route:
 _MODEL: Final = r"/v2/models/(?P<model>[^/]+)"
 _VERSION: Final = r"(?:/versions/(?P<version>[0-9]+))?"
 _REPOSITORY: Final = r"/v2/repository(?:/(?P<repository>[^/]+))?"
-_REGION: Final = r"/v2/(?:system|cuda)sharedmemory(?:/region/[^/]+)?"
+_REGION: Final = r"/v2/(?P<memory>system|cuda)sharedmemory(?:/region/(?P<region>[^/]+))?"
 
 ROUTES: Final = (
     _route(r"/v2/models/stats", "GET", Operation.STATISTICS),
@@ -61,7 +66,7 @@ ROUTES: Final = (
     _route(r"/v2/health/live", "GET", Operation.SERVER_LIVE),
     _route(r"/v2/health/ready", "GET", Operation.SERVER_READY),
     _route(_REGION + "/status", "GET", Operation.SHARED_MEMORY_STATUS),
-    _route(_REGION + "/(?:un)?register", "POST", Operation.SHARED_MEMORY_CHANGE),
+    _route(_REGION + "/(?P<change>register|unregister)", "POST", Operation.SHARED_MEMORY_CHANGE),
     _route(_REPOSITORY + "/index", "POST", Operation.REPOSITORY_INDEX),
     _route(_REPOSITORY + "/models/(?P<model>[^/]+)/load", "POST", Operation.MODEL_LOAD),
     _route(_REPOSITORY + "/models/(?P<model>[^/]+)/unload", "POST", Operation.MODEL_UNLOAD),
@@ -120,5 +125,8 @@ def match(method: str, path: str) -> Match:
             named.get("model") or "",
             parse_model_version(named.get("version") or ""),
             named.get("repository") or "",
+            named.get("region") or "",
+            named.get("memory", ""),
+            named.get("change", ""),
         )
     raise NoRouteError

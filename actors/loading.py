@@ -167,7 +167,6 @@ def _refuse_what_is_not_there(config: ModelConfig) -> None:
         "iterative_sequence": sequences.iterative_sequence,
         "batch_input": bool(config.message.batch_input),
         "batch_output": bool(config.message.batch_output),
-        "allow_ragged_batch": any(spec.allow_ragged_batch for spec in config.inputs),
         "model_repository_agents": bool(config.message.model_repository_agents.agents),
     }
     missing = [name for name, is_asked in asked.items() if is_asked]

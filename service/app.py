@@ -52,8 +52,8 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     stop = StopSignals()
     calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
     async with _repository(settings, calls) as repository, calls.carry(repository.find):
-        failed = await repository.load_at_start(_models_at_start(settings))
         watch = await _watch(repository, settings)
+        failed = await repository.load_at_start(_models_at_start(settings))
         calls.allow_control(repository.load, repository.unload)
         if failed and settings.exit_on_error:
             show(repository, settings, {})
@@ -112,12 +112,6 @@ def _latencies(metrics: MetricsSettings) -> LatencyOptions:
     )
 
 
-def _models_at_start(settings: Settings) -> tuple[str, ...] | None:
-    """Return the names of the models to load first, None for all there are."""
-    chosen = settings.repository
-    if chosen.control_mode is not ControlMode.EXPLICIT or chosen.startup_models == ("*",):
-        return None
-    return chosen.startup_models
 async def _watch(repository: Repository, settings: Settings) -> Watch | None:
     """Return the watch on the repositories, None where nobody polls them."""
     chosen = settings.repository
@@ -125,14 +119,20 @@ async def _watch(repository: Repository, settings: Settings) -> Watch | None:
     return await first_watch(repository) if polls else None
 
 
+def _models_at_start(settings: Settings) -> tuple[str, ...] | None:
+    """Return the names of the models to load first, None for all there are."""
+    chosen = settings.repository
+    if chosen.control_mode is not ControlMode.EXPLICIT or chosen.startup_models == ("*",):
+        return None
+    return chosen.startup_models
 
 
 def _fronts(doorway: Doorway, settings: Settings) -> tuple[list[Front], list[Front]]:
     """Return the doors for requests, and the one for metrics."""
     doors: list[Front] = []
     if settings.grpc.enabled:
-        doors.append(grpc_front(doorway, settings.grpc, settings.keepalive))
+        doors.append(grpc_front(doorway, settings.grpc, settings.keepalive, settings.grpc_tls))
     if settings.http.enabled:
-        doors.append(http_front(doorway, settings.http))
+        doors.append(http_front(doorway, settings.http, settings.http_tls))
     metrics: list[Front] = [metrics_front(doorway, settings.metrics)] if settings.metrics.enabled else []
     return doors, metrics

@@ -12,11 +12,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
+from .listening import UNIX, ListenAt
 from .options import OPTIONS, Option, Presence, default_of
-from .settings import ControlMode, Settings
+from .policy import Policy, policy_of
+from .settings import ControlMode, Settings, TlsSettings
 from .values import FLAG, OptionError, read_repository
 
 ALL_MODELS: Final = "*"
+GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
+"""What comes before the key of a restricted protocol in the metadata of a call."""
 
 Given = dict[str, list[Any]]
 """The values given for each option, in the order they came."""
@@ -92,19 +96,40 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
     metrics_config: dict[str, Any] = dict(given.get("metrics-config", []))
     metrics = replace(
         settings.metrics,
-        address=settings.metrics.address or settings.http.address,
+        address=settings.metrics.address or _beside(settings.http.address),
         **metrics_config,
     )
+    grpc_tls = replace(settings.grpc_tls, enabled=settings.grpc_tls.enabled or settings.grpc_tls.mutual)
     backends: dict[str, dict[str, str]] = {}
     for backend, setting, value in given.get("backend-config", []):
         backends.setdefault(backend, {})[setting] = value
     return replace(
         settings,
         repository=repository,
+        http=replace(settings.http, policy=_policy(given, "http-restricted-api", "api")),
+        grpc=replace(
+            settings.grpc, policy=_policy(given, "grpc-restricted-protocol", "protocol", GRPC_KEY_PREFIX)
+        ),
+        grpc_tls=grpc_tls,
         metrics=metrics,
         backends=backends,
         remarks=tuple(_remarks(given)),
     )
+
+
+def _beside(address: str) -> str:
+    """Return where metrics are told when nobody says: where HTTP is, or at home where that is a path."""
+    return "127.0.0.1" if address.startswith(UNIX) else address
+
+
+def _policy(given: Given, option: str, what: str, prefix: str = "") -> Policy:
+    """Return the policy of one door."""
+    try:
+        return policy_of(given.get(option, []), prefix)
+    except ValueError as error:
+        raise OptionError(
+            f"restricted {what} '{error}' can not be specified in multiple config groups"
+        ) from None
 
 
 def _place(given: Given) -> Settings:
@@ -156,11 +181,21 @@ def _check(settings: Settings) -> None:
         )
     if ALL_MODELS in models and len(models) > 1:
         raise OptionError("Wildcard model name '*' must be the ONLY startup model if specified at all.")
+    _check_tls("http-use-ssl", "http", settings.http_tls)
+    _check_tls("grpc-use-ssl", "grpc", settings.grpc_tls)
+    if settings.grpc_tls.mutual and settings.grpc_tls.root is None:
+        raise OptionError("--grpc-use-ssl-mutual needs --grpc-root-cert")
     services = (("HTTP", settings.http), ("GRPC", settings.grpc), ("metrics", settings.metrics))
-    sockets = [(name, f"{it.address}:{it.port}") for name, it in services if it.enabled and it.port]
+    places = [(name, ListenAt(it.address, it.port)) for name, it in services if it.enabled]
+    sockets = [(name, at.named(at.port)) for name, at in places if at.path or at.port]
     for (first, socket), (second, other) in combinations(sockets, 2):
         if socket == other:
             raise OptionError(
                 f"The server cannot listen to {first} requests and {second} requests at the same address and "
                 f"port {socket}"
             )
+
+
+def _check_tls(option: str, door: str, tls: TlsSettings) -> None:
+    if tls.enabled and (tls.certificate is None or tls.key is None):
+        raise OptionError(f"--{option} needs --{door}-server-cert and --{door}-server-key")

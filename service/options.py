@@ -11,7 +11,7 @@ from enum import Enum
 from functools import reduce
 from typing import Final
 
-from . import values
+from . import policy, values
 from .settings import Settings
 from .values import Kind
 
@@ -63,6 +63,8 @@ def _absent(name: str, kind: Kind, default: object = None) -> Option:
 
 
 _REPEATABLE = "May be given several times."
+_ADDRESS = "Address to listen at; unix:/path is a socket in the file system, and has no port."
+_GROUPS = f"Groups: {', '.join(group.value for group in policy.Group)}."
 
 GROUPS: Final = (
     Group(
@@ -167,7 +169,7 @@ GROUPS: Final = (
         "HTTP",
         (
             Option("allow-http", values.BOOL, "Whether to listen for HTTP requests.", "http.enabled"),
-            Option("http-address", values.TEXT, "Address to listen at.", "http.address"),
+            Option("http-address", values.TEXT, _ADDRESS, "http.address"),
             Option("http-port", values.PORT, "Port to listen at; 0 picks a free one.", "http.port"),
             Option(
                 "reuse-http-port", values.BOOL, "Whether other servers may share the port.", "http.reuse_port"
@@ -178,16 +180,40 @@ GROUPS: Final = (
                 "Largest JSON, raw input or decompressed body of a request.",
                 "http.max_input_size",
             ),
+            Option(
+                "http-header-forward-pattern",
+                values.PATTERN,
+                "Headers to hand to models as parameters: a regular expression, found anywhere in the name "
+                "and in any case.",
+                "http.forward_pattern",
+            ),
+            Option(
+                "http-restricted-api",
+                values.RESTRICTED_API,
+                f"Groups of operations that only a header opens. {_REPEATABLE} {_GROUPS}",
+                repeatable=True,
+            ),
+            Option(
+                "http-use-ssl",
+                values.BOOL,
+                "Whether to speak HTTPS; deuteron's own option, as the two below.",
+                "http_tls.enabled",
+            ),
+            Option(
+                "http-server-cert",
+                values.PATH,
+                "PEM file of the server's certificate.",
+                "http_tls.certificate",
+            ),
+            Option("http-server-key", values.PATH, "PEM file of its key.", "http_tls.key"),
             _inert("http-thread-count", values.INT, 8),
-            _absent("http-header-forward-pattern", values.TEXT, ""),
-            _absent("http-restricted-api", values.TEXT),
         ),
     ),
     Group(
         "gRPC",
         (
             Option("allow-grpc", values.BOOL, "Whether to listen for gRPC requests.", "grpc.enabled"),
-            Option("grpc-address", values.TEXT, "Address to listen at.", "grpc.address"),
+            Option("grpc-address", values.TEXT, _ADDRESS, "grpc.address"),
             Option("grpc-port", values.PORT, "Port to listen at; 0 picks a free one.", "grpc.port"),
             Option(
                 "reuse-grpc-port", values.BOOL, "Whether other servers may share the port.", "grpc.reuse_port"
@@ -240,17 +266,48 @@ GROUPS: Final = (
                 "How long calls of a connection past its age may take.",
                 "keepalive.max_connection_age_grace_ms",
             ),
+            Option(
+                "grpc-header-forward-pattern",
+                values.PATTERN,
+                "Metadata to hand to models as parameters: a regular expression, as for HTTP.",
+                "grpc.forward_pattern",
+            ),
+            Option(
+                "grpc-restricted-protocol",
+                values.RESTRICTED_PROTOCOL,
+                "Groups of calls that only metadata opens, its key after triton-grpc-protocol-. "
+                f"{_REPEATABLE} {_GROUPS}",
+                repeatable=True,
+            ),
+            Option("grpc-use-ssl", values.BOOL, "Whether to speak TLS.", "grpc_tls.enabled"),
+            Option(
+                "grpc-use-ssl-mutual",
+                values.BOOL,
+                "Whether to speak TLS, and with clients that --grpc-root-cert vouches for only.",
+                "grpc_tls.mutual",
+            ),
+            Option(
+                "grpc-server-cert",
+                values.PATH,
+                "PEM file of the server's certificate.",
+                "grpc_tls.certificate",
+            ),
+            Option("grpc-server-key", values.PATH, "PEM file of its key.", "grpc_tls.key"),
+            Option(
+                "grpc-root-cert",
+                values.PATH,
+                "PEM file of the certificates that vouch for clients.",
+                "grpc_tls.root",
+            ),
+            Option(
+                "grpc-infer-response-compression-level",
+                values.COMPRESSION,
+                "How much responses to inference are compressed.",
+                "grpc.compression",
+            ),
             _inert("grpc-infer-thread-count", values.GRPC_THREADS, 2),
             _inert("grpc-infer-allocation-pool-size", values.INT, 8),
             _inert("grpc-max-response-pool-size", values.RESPONSE_POOL, 2**31 - 1),
-            _absent("grpc-header-forward-pattern", values.TEXT, ""),
-            _absent("grpc-restricted-protocol", values.TEXT),
-            _absent("grpc-use-ssl", values.BOOL, default=False),
-            _absent("grpc-use-ssl-mutual", values.BOOL, default=False),
-            _absent("grpc-server-cert", values.TEXT, ""),
-            _absent("grpc-server-key", values.TEXT, ""),
-            _absent("grpc-root-cert", values.TEXT, ""),
-            _absent("grpc-infer-response-compression-level", values.TEXT, "none"),
         ),
     ),
     Group(

@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from .policy import Policy
+
 MIB: Final = 1024 * 1024
 
 
@@ -18,10 +20,10 @@ class ControlMode(Enum):
 
     NONE = "none"
     """All models of the repositories, once, at the start."""
-    EXPLICIT = "explicit"
-    """Those named by `--load-model`, then whatever clients load and unload."""
     POLL = "poll"
     """All models of the repositories, and whatever becomes of them on disk."""
+    EXPLICIT = "explicit"
+    """Those named by `--load-model`, then whatever clients load and unload."""
 
 
 class LogFormat(Enum):
@@ -30,6 +32,34 @@ class LogFormat(Enum):
     DEFAULT = "default"
     ISO8601 = "ISO8601"
     JSON = "json"
+
+
+class Compression(Enum):
+    """How much responses to inference over gRPC are compressed; the values are Triton's words."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The certificates of a door, in PEM files; without TLS none is looked at."""
+
+    enabled: bool = False
+    certificate: Path | None = None
+    """The server's certificate, and after it those that vouch for it."""
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcTlsSettings(TlsSettings):
+    """What gRPC knows of TLS beyond what HTTP does: clients with certificates of their own."""
+
+    mutual: bool = False
+    """Whether a client must have a certificate that `root` vouches for."""
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +74,9 @@ class HttpSettings:
     """Whether other processes may listen at the same port (SO_REUSEPORT)."""
     max_input_size: int = 64 * MIB
     """Bytes that JSON, one raw input or a decompressed body may have; tensors in binary form are not JSON."""
+    forward_pattern: str = ""
+    """Headers whose names have this pattern in them go to the model as parameters; empty forwards none."""
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +102,10 @@ class GrpcSettings:
     address: str = "0.0.0.0"  # noqa: S104 - as for HTTP
     port: int = 8001
     reuse_port: bool = False
+    compression: Compression = Compression.NONE
+    forward_pattern: str = ""
+    """As for HTTP, with the keys of metadata in the place of headers."""
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +145,10 @@ class RepositorySettings:
     """Name of the configuration to prefer, `configs/<name>.pbtxt`, to `config.pbtxt`."""
     load_threads: int = 4
     """Models that load at the same time."""
+    load_timeout_s: int = 600
+    """Seconds that one version of a model may take to become ready; 0 is for ever."""
+    poll_s: int = 15
+    """Seconds from one look at the repositories to the next, in poll mode; 0 looks only at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +177,9 @@ class Settings:
     """Whether clients may register shared memory."""
     repository: RepositorySettings = field(default_factory=RepositorySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    http_tls: TlsSettings = field(default_factory=TlsSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    grpc_tls: GrpcTlsSettings = field(default_factory=GrpcTlsSettings)
     keepalive: KeepaliveSettings = field(default_factory=KeepaliveSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -144,7 +187,3 @@ class Settings:
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()
     """What to tell the operator about the command line as soon as there is a log."""
-    load_timeout_s: int = 600
-    """Seconds that one version of a model may take to become ready; 0 is for ever."""
-    poll_s: int = 15
-    """Seconds from one look at the repositories to the next, in poll mode; 0 looks only at the start."""

@@ -1,11 +1,13 @@
 """How the text of an option's value is read, and what is said when it cannot be."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from .settings import ControlMode, LogFormat
+from .policy import Group
+from .settings import Compression, ControlMode, LogFormat
 
 _TRUE: Final = frozenset({"true", "on", "1"})
 _FALSE: Final = frozenset({"false", "off", "0"})
@@ -126,6 +128,41 @@ def _read_response_pool(text: str) -> int:
     return size
 
 
+def _read_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise OptionError(f"{text!r} is no regular expression: {error}") from None
+    return text
+
+
+def _read_compression(text: str) -> Compression:
+    try:
+        return Compression(text.lower())
+    except ValueError:
+        raise OptionError("invalid argument for --grpc_infer_response_compression_level") from None
+
+
+def _restriction(option: str, what: str) -> Callable[[str], tuple[tuple[Group, ...], str, str]]:
+    """Return what reads groups, header and value of `groups:header=value`."""
+
+    def read(text: str) -> tuple[tuple[Group, ...], str, str]:
+        names, colon, assignment = text.partition(":")
+        header, equals, value = assignment.partition("=")
+        if not (colon and equals and header):
+            raise OptionError(f"--{option} option format is '<config name>:<setting>=<value>'. Got {text}")
+        return tuple(_read_group(name, what) for name in names.split(",")), header, value
+
+    return read
+
+
+def _read_group(name: str, what: str) -> Group:
+    try:
+        return Group(name)
+    except ValueError:
+        raise OptionError(f"unknown restricted {what} '{name}' ") from None
+
+
 def _read_rate_limit(text: str) -> str:
     mode = text.lower()
     if mode not in ("off", "execution_count"):
@@ -199,6 +236,10 @@ LOG_FORMAT: Final = Kind("default|ISO8601|json", _read_log_format)
 MAX_INPUT_SIZE: Final = Kind("bytes", _read_max_input_size)
 GRPC_THREADS: Final = Kind("integer", _read_grpc_threads)
 RESPONSE_POOL: Final = Kind("integer", _read_response_pool)
+PATTERN: Final = Kind("regular expression", _read_pattern)
+COMPRESSION: Final = Kind("none|low|medium|high", _read_compression)
+RESTRICTED_API: Final = Kind("groups:header=value", _restriction("http-restricted-api", "api"))
+RESTRICTED_PROTOCOL: Final = Kind("groups:key=value", _restriction("grpc-restricted-protocol", "protocol"))
 RATE_LIMIT: Final = Kind("off|execution_count", _read_rate_limit)
 BACKEND_CONFIG: Final = Kind("[backend,]setting=value", read_backend_config)
 METRICS_CONFIG: Final = Kind("setting=value", read_metrics_config)

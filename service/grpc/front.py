@@ -10,46 +10,75 @@ import structlog
 from ...proto.errors import Fault, InferError
 from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 from ..doorway import Doorway
-from ..listening import not_listening
-from ..settings import GrpcSettings, KeepaliveSettings
+from ..listening import ListenAt, check_free, not_listening
+from ..settings import GrpcSettings, GrpcTlsSettings, KeepaliveSettings
+from ..tls import read_pem, server_context
 from .methods import rpc_handlers
 from .rpc import Gate
+from .sessions import Sessions
 from .stream import OpenStreams
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
 
-def grpc_front(doorway: Doorway, settings: GrpcSettings, keepalive: KeepaliveSettings) -> "GrpcFront":
+NO_TLS: Final = GrpcTlsSettings()
+
+
+def grpc_front(
+    doorway: Doorway,
+    settings: GrpcSettings,
+    keepalive: KeepaliveSettings,
+    tls: GrpcTlsSettings = NO_TLS,
+) -> "GrpcFront":
     """Return the front that serves the inference protocol."""
-    return GrpcFront(doorway, settings, keepalive)
+    return GrpcFront(doorway, settings, keepalive, tls)
 
 
 class GrpcFront:
     """Where gRPC calls come in."""
 
-    def __init__(self, doorway: Doorway, settings: GrpcSettings, keepalive: KeepaliveSettings) -> None:
+    def __init__(
+        self,
+        doorway: Doorway,
+        settings: GrpcSettings,
+        keepalive: KeepaliveSettings,
+        tls: GrpcTlsSettings,
+    ) -> None:
         self.service = "GRPCInferenceService"
-        self._settings = settings
+        self._socket = ListenAt(settings.address, settings.port, settings.reuse_port)
+        self._tls = tls
         self._gate = Gate()
+        self._sessions = Sessions()
         self._streams = OpenStreams()
         self.port = settings.port
         """The port listened at; where 0 was asked for, it is known once started."""
         self._server = grpc.aio.server(
-            handlers=rpc_handlers(doorway, self._gate, self._streams),
+            handlers=rpc_handlers(doorway, settings, self._gate, self._streams, self._sessions),
             options=channel_options(settings, keepalive),
         )
 
     @property
     def address(self) -> str:
-        """Where it listens, as `address:port`."""
-        return f"{self._settings.address}:{self.port}"
+        """Where it listens, as `address:port` or `unix:path`."""
+        return self._socket.named(self.port)
 
     async def start(self) -> None:
-        """Listen; raises InferError(UNAVAILABLE) when the port cannot be had."""
+        """Listen; raises InferError where the socket cannot be had, or the certificate cannot be used."""
+        credentials = _credentials(self._tls) if self._tls.enabled else None
+        target = _target(self._socket)
         try:
-            self.port = self._server.add_insecure_port(_target(self._settings.address, self._settings.port))
+            if self._socket.path:
+                check_free(self._socket.path)  # gRPC would push aside whoever listens there
+            if credentials is None:
+                port = self._server.add_insecure_port(target)
+            else:
+                port = self._server.add_secure_port(target, credentials)
+        except OSError as error:
+            raise not_listening(self.address, error) from None
         except RuntimeError as error:
-            raise _not_listening(self.address, self._settings, error) from None
+            raise _not_listening(self.address, self._socket, error) from None
+        if not self._socket.path:
+            self.port = port
         await self._server.start()
         log.info("Started %s at %s", self.service, self.address)
 
@@ -64,6 +93,7 @@ class GrpcFront:
         """
         await self.stop_accepting()
         self._streams.close()
+        self._sessions.close()
         try:
             async with asyncio.timeout(grace_s):
                 await self._gate.wait_until_empty()
@@ -72,17 +102,32 @@ class GrpcFront:
         await self._server.stop(grace_s)
 
 
-def _not_listening(where: str, settings: GrpcSettings, refused: RuntimeError) -> InferError:
+def _credentials(tls: GrpcTlsSettings) -> grpc.ServerCredentials:
+    """Return what gRPC needs of the certificates; raises InferError, as gRPC itself would not."""
+    server_context(tls)
+    assert tls.key is not None
+    assert tls.certificate is not None
+    return grpc.ssl_server_credentials(
+        [(read_pem(tls.key), read_pem(tls.certificate))],
+        root_certificates=None if tls.root is None else read_pem(tls.root),
+        require_client_auth=tls.mutual,
+    )
+
+
+def _not_listening(where: str, at: ListenAt, refused: RuntimeError) -> InferError:
     """Return the error of a port that gRPC could not have; it does not say why, so ask the system."""
-    try:
-        socket.create_server((settings.address, settings.port)).close()
-    except OSError as error:
-        return not_listening(where, error)
+    if not at.path:
+        try:
+            socket.create_server((at.address, at.port)).close()
+        except OSError as error:
+            return not_listening(where, error)
     return InferError(Fault.UNAVAILABLE, f"cannot listen at '{where}': {refused}")
 
 
-def _target(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address or '0.0.0.0'}:{port}"  # noqa: S104
+def _target(at: ListenAt) -> str:
+    if at.path:
+        return at.address
+    return f"[{at.address}]:{at.port}" if ":" in at.address else f"{at.address or '0.0.0.0'}:{at.port}"  # noqa: S104
 
 
 def channel_options(settings: GrpcSettings, keepalive: KeepaliveSettings) -> list[tuple[str, int]]:

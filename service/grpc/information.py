@@ -4,7 +4,6 @@ from google.protobuf.json_format import ParseDict
 
 from ...proto.model_version import parse_model_version
 from ...proto.schema import grpc_service_pb2 as pb
-from ...proto.schema import health_pb2
 from .. import information
 from ..doorway import Doorway
 
@@ -25,14 +24,6 @@ class Information:
         """Tell whether requests are welcome."""
         information.check_not_exiting(self._repository)
         return pb.ServerReadyResponse(ready=self._repository.ready)
-
-    async def health(self, _asked: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
-        """Tell the same in the words of gRPC's own health protocol, whatever service is asked about."""
-        information.check_not_exiting(self._repository)
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        return health_pb2.HealthCheckResponse(
-            status=status.SERVING if self._repository.ready else status.NOT_SERVING
-        )
 
     async def model_ready(self, asked: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Tell whether a model takes requests; one that does not is an error."""

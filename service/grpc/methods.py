@@ -10,11 +10,18 @@ from ...proto.errors import Fault, InferError
 from ...proto.schema import grpc_service_pb2 as pb
 from ...proto.schema import health_pb2
 from ..doorway import Doorway
+from ..settings import GrpcSettings
+from .forwarding import forwarding_to_message
+from .guard import compressing, guarded_all
+from .health import Health
 from .inference import Inference
 from .information import Information
 from .log_settings import LogControl
 from .model_control import ModelControl
+from .reflection import SERVICES as REFLECTION_SERVICES
+from .reflection import Reflection
 from .rpc import Asked, Gate, unary
+from .sessions import Sessions
 from .shared_memory import RegionControl
 from .stream import OpenStreams, StreamInference
 
@@ -26,9 +33,9 @@ ABSENT: Final = ("TraceSetting",)
 
 
 def rpc_handlers(
-    doorway: Doorway, gate: Gate, streams: OpenStreams
+    doorway: Doorway, settings: GrpcSettings, gate: Gate, streams: OpenStreams, sessions: Sessions
 ) -> "list[grpc.GenericRpcHandler[bytes, bytes]]":
-    """Return the handlers of all services.
+    """Return the handlers of all services, each behind the guard that the policy sets before it.
 
     They are generic on purpose: for every method that is registered by its name, grpcio's server waits for
     one more future with each call that comes in.
@@ -42,9 +49,12 @@ def rpc_handlers(
     information = Information(doorway)
     control = ModelControl(doorway)
     regions = RegionControl(doorway.shared_memory)
-    stream = StreamInference(doorway, gate, streams)
+    forward = forwarding_to_message(settings.forward_pattern)
+    stream = StreamInference(doorway, gate, streams, forward)
     methods = {
-        "ModelInfer": answered(pb.ModelInferRequest, Inference(doorway).infer),
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(
+            unary(gate, pb.ModelInferRequest, Inference(doorway).infer, forward)
+        ),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(stream.infer),
         "ServerLive": answered(pb.ServerLiveRequest, information.server_live),
         "ServerReady": answered(pb.ServerReadyRequest, information.server_ready),
@@ -67,10 +77,22 @@ def rpc_handlers(
         "CudaSharedMemoryUnregister": answered(pb.CudaSharedMemoryUnregisterRequest, regions.unregister_cuda),
         **{name: answered(pb.ServerLiveRequest, _absent(name)) for name in ABSENT},
     }
-    health = {"Check": answered(health_pb2.HealthCheckRequest, information.health)}
+    for name in ("ModelInfer", "ModelStreamInfer"):
+        methods[name] = compressing(methods[name], settings.compression)
+    health = Health(doorway.repository, sessions)
+    services = {
+        SERVICE: methods,
+        HEALTH_SERVICE: {
+            "Check": answered(health_pb2.HealthCheckRequest, health.check),
+            "Watch": grpc.unary_stream_rpc_method_handler(health.watch),
+        },
+    }
+    reflection = Reflection((*services, *REFLECTION_SERVICES), sessions)
+    for name in REFLECTION_SERVICES:
+        services[name] = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(reflection.info)}
     return [
-        grpc.method_handlers_generic_handler(SERVICE, methods),
-        grpc.method_handlers_generic_handler(HEALTH_SERVICE, health),
+        grpc.method_handlers_generic_handler(service, guarded_all(service, handlers, settings.policy))
+        for service, handlers in services.items()
     ]
 
 

@@ -80,14 +80,25 @@ def shutting_down() -> InferError:
     )
 
 
-def unary(gate: Gate, message_type: type[Asked], answer: Callable[[Asked], Awaitable[Message]]) -> Unary:
-    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises."""
+def unary(
+    gate: Gate,
+    message_type: type[Asked],
+    answer: Callable[[Asked], Awaitable[Message]],
+    amend: Callable[[Asked, Context], None] | None = None,
+) -> Unary:
+    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises.
+
+    What the call itself tells, beside its message, `amend` may write into the message before it is answered.
+    """
     read = message_type.FromString
 
     async def call(body: bytes, context: Context) -> bytes:
         try:
             with gate:
-                return written(await answer(_read(read, body)))
+                asked = _read(read, body)
+                if amend is not None:
+                    amend(asked, context)
+                return written(await answer(asked))
         except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, error)
 

@@ -24,6 +24,7 @@ from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
+from .forwarding import Forward
 from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
 
 MAX_OPEN: Final = 1024
@@ -64,16 +65,19 @@ class OpenStreams:
 class StreamInference:
     """The handler of ModelStreamInfer."""
 
-    def __init__(self, doorway: Doorway, gate: Gate, streams: OpenStreams) -> None:
+    def __init__(
+        self, doorway: Doorway, gate: Gate, streams: OpenStreams, forward: Forward | None = None
+    ) -> None:
         self._doorway = doorway
         self._gate = gate
         self._streams = streams
+        self._forward = forward
 
     async def infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer every request of a stream."""
         try:
             with self._gate:
-                stream = Stream(self._doorway, context)
+                stream = Stream(self._doorway, context, self._forward)
                 error = await self._streams.serve(stream, requests)
         except Exception as failure:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, failure)
@@ -107,10 +111,11 @@ class _Slot:
 class Stream:
     """One call of ModelStreamInfer."""
 
-    def __init__(self, doorway: Doorway, context: Context) -> None:
+    def __init__(self, doorway: Doorway, context: Context, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
         self._regions = doorway.shared_memory
         self._context = context
+        self._forward = forward
         metadata = dict(context.invocation_metadata() or ())
         self._errors_end_stream = metadata.get(ERRORS_END_STREAM) == "true"
         self._open: set[_Slot] = set()
@@ -198,6 +203,8 @@ class Stream:
 
     def _post(self, slot: _Slot) -> None:
         message = slot.message
+        if self._forward is not None:
+            self._forward(message, self._context)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, self._regions)
         slot.model = model

@@ -1,6 +1,6 @@
 """The HTTP door: takes each request to who can answer it, and turns whatever goes wrong into an answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -10,13 +10,15 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from ...proto.errors import Fault, InferError
 from ..doorway import Doorway
+from ..forwarding import forwarding_of
 from ..listening import ListenAt
 from ..operations import Operation
-from ..settings import HttpSettings
+from ..settings import HttpSettings, TlsSettings
 from .bodies import BodyRefusedError
 from .compression import ENCODINGS, UnknownEncodingError
 from .front import HttpFront
 from .generate import Generate
+from .guard import Handler, guarded
 from .inference import Inference
 from .information import Information
 from .log_settings import LogControl
@@ -29,24 +31,26 @@ log: Final = structlog.stdlib.get_logger(__name__)
 
 _KNOWN_ENCODINGS: Final = f"Accept-Encoding: {', '.join(ENCODINGS)}\r\n"
 
-Handler = Callable[[BaseRequest, Match], Awaitable[StreamResponse]]
 
-
-def http_front(doorway: Doorway, settings: HttpSettings) -> HttpFront:
+def http_front(doorway: Doorway, settings: HttpSettings, tls: TlsSettings | None = None) -> HttpFront:
     """Return the front that serves the inference protocol."""
     return HttpFront(
         "HTTPService",
         ListenAt(settings.address, settings.port, settings.reuse_port),
-        HttpDoor(doorway, settings.max_input_size).handle,
+        HttpDoor(doorway, settings).handle,
+        tls,
     )
 
 
 class HttpDoor:
     """Answers every request: with what its operation says, or with the error that ended it."""
 
-    def __init__(self, doorway: Doorway, max_input_size: int) -> None:
+    def __init__(self, doorway: Doorway, settings: HttpSettings) -> None:
         self._switchboard = Switchboard()
-        self._handlers = _handlers(doorway, max_input_size)
+        self._handlers = {
+            operation: guarded(handler, settings.policy.of_operation(operation))
+            for operation, handler in _handlers(doorway, settings).items()
+        }
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
         """Answer a request; only a cancellation and a lost connection get through."""
@@ -81,7 +85,8 @@ def _told(error: Exception, request: BaseRequest) -> StreamResponse:
     return response
 
 
-def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handler]:
+def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Handler]:
+    max_input_size = settings.max_input_size
     information = Information(doorway, max_input_size)
     control = ModelControl(doorway, max_input_size)
     generate = Generate(doorway.repository, max_input_size)
@@ -95,7 +100,7 @@ def _handlers(doorway: Doorway, max_input_size: int) -> Mapping[Operation, Handl
         Operation.MODEL_CONFIG: information.model_config,
         Operation.STATISTICS: information.statistics,
         Operation.REPOSITORY_INDEX: information.repository_index,
-        Operation.INFER: Inference(doorway, max_input_size).infer,
+        Operation.INFER: Inference(doorway, max_input_size, forwarding_of(settings.forward_pattern)).infer,
         Operation.MODEL_LOAD: control.load,
         Operation.MODEL_UNLOAD: control.unload,
         Operation.GENERATE: generate.one,

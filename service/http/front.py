@@ -1,6 +1,7 @@
 """A listening socket with an aiohttp server behind it: how it opens, stops accepting, and closes."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -9,7 +10,9 @@ import structlog
 from aiohttp import web
 from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
 
-from ..listening import ListenAt, not_listening
+from ..listening import ListenAt, bound_to_path, not_listening, remove
+from ..settings import TlsSettings
+from ..tls import server_context
 from .responses import error_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -62,38 +65,54 @@ class _Server(web.Server):
 class HttpFront:
     """Where HTTP requests come in; each goes to `handle`, which answers every one of them."""
 
-    def __init__(self, service: str, socket: ListenAt, handle: Handle) -> None:
+    def __init__(
+        self, service: str, socket: ListenAt, handle: Handle, tls: TlsSettings | None = None
+    ) -> None:
         self.service = service
         self.port = socket.port
         """The port listened at; where 0 was asked for, it is known once started."""
         self._socket = socket
+        self._tls = tls
         self._server = _Server(handle, handler_cancellation=True)
         self._listener: asyncio.Server | None = None
 
     @property
     def address(self) -> str:
-        """Where it listens, as `address:port`."""
-        return f"{self._socket.address}:{self.port}"
+        """Where it listens, as `address:port` or `unix:path`."""
+        return self._socket.named(self.port)
 
     async def start(self) -> None:
-        """Listen; raises InferError(UNAVAILABLE) when the port cannot be had."""
+        """Listen; raises InferError where the socket cannot be had, or the certificate cannot be used."""
+        tls = server_context(self._tls) if self._tls is not None and self._tls.enabled else None
         try:
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._server,
-                self._socket.address or None,
-                self._socket.port,
-                backlog=BACKLOG,
-                reuse_port=self._socket.reuse_port or None,
-            )
+            self._listener = await self._listen(tls)
         except OSError as error:
             raise not_listening(self.address, error) from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+        if not self._socket.path:
+            self.port = self._listener.sockets[0].getsockname()[1]
         log.info("Started %s at %s", self.service, self.address)
+
+    async def _listen(self, tls: ssl.SSLContext | None) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        path = self._socket.path
+        if path:
+            bound = bound_to_path(path)
+            return await loop.create_unix_server(self._server, sock=bound, backlog=BACKLOG, ssl=tls)
+        return await loop.create_server(
+            self._server,
+            self._socket.address or None,
+            self._socket.port,
+            backlog=BACKLOG,
+            reuse_port=self._socket.reuse_port or None,
+            ssl=tls,
+        )
 
     async def stop_accepting(self) -> None:
         """Refuse new connections from now on; those that are open go on."""
-        if self._listener is not None:
+        if self._listener is not None and self._listener.is_serving():
             self._listener.close()
+            if self._socket.path:
+                remove(self._socket.path)
 
     async def close(self, grace_s: float) -> None:
         """End every connection: idle ones at once, the others after their request or after the grace."""

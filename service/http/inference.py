@@ -14,6 +14,7 @@ from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
 from ..doorway import Doorway
+from ..forwarding import HeaderForwarding
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
 from .responses import BINARY, JSON, ReadyResponse, head_of
@@ -32,10 +33,13 @@ OFF_LOOP_SIZE: Final = 64 * 1024
 class Inference:
     """The handler that asks models."""
 
-    def __init__(self, doorway: Doorway, max_input_size: int) -> None:
+    def __init__(
+        self, doorway: Doorway, max_input_size: int, forwarding: HeaderForwarding | None = None
+    ) -> None:
         self._repository = doorway.repository
         self._regions = doorway.shared_memory
         self._max_input_size = max_input_size
+        self._forwarding = forwarding
 
     async def infer(self, request: BaseRequest, match: Match) -> ReadyResponse:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
@@ -52,6 +56,8 @@ class Inference:
         model = self._find(match)
         json_length = kserve_http.parse_json_length(json_length_text, len(body))
         asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, self._regions)
+        if self._forwarding is not None:
+            asked.parameters = {**asked.parameters, **self._forwarding.select(request.raw_headers)}
         response = await _ask(model, asked)
         answer = kserve_http.encode_infer(model, asked, response, forms)
         accepted = headers.get(hdrs.ACCEPT_ENCODING)

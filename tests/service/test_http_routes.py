@@ -17,7 +17,7 @@ from deuteron.service.http.routes import (
     match,
 )
 from deuteron.service.operations import Operation
-from deuteron.service.settings import ControlMode
+from deuteron.service.settings import ControlMode, HttpSettings
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_matches_are_remembered_and_the_memory_is_bounded(monkeypatch: pytest.Mo
 
 async def test_every_operation_has_a_handler() -> None:
     repository = Repository([], Catalog(), LoadOptions())
-    door = HttpDoor(Doorway(repository, ControlMode.NONE, "house", "1"), 1)
+    door = HttpDoor(Doorway(repository, ControlMode.NONE, "house", "1"), HttpSettings())
     assert set(door._handlers) == set(Operation)

@@ -18,7 +18,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Final
 
-from ..proto.errors import internal, invalid
+from ..proto.errors import InferError, internal, invalid
 from ..proto.shared_memory import RegionPart, out_of_bounds, segment_name
 from ..proto.tensor import Raw
 
@@ -32,18 +32,16 @@ class Region:
 
     __slots__ = ("__weakref__", "_descriptor", "_mapping", "byte_size", "key", "name", "offset")
 
-    def __init__(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Map a range of the segment with a key; raises InferError in Triton's words."""
+    def __init__(self, name: str, key: str, offset: int, descriptor: int, mapping: mmap.mmap) -> None:
+        """Take over the descriptor of a segment, and the mapping of a range that begins at an offset."""
         self.name = name
         self.key = key
         self.offset = offset
         """Where the range begins in the segment."""
-        self.byte_size = byte_size
-        self._descriptor = _open(key, segment_name(name, key))
-        weakref.finalize(self, os.close, self._descriptor)
-        if offset + byte_size > os.fstat(self._descriptor).st_size:
-            raise invalid(f"failed to register shared memory region '{name}': invalid args")
-        self._mapping = _map(name, self._descriptor, offset, byte_size)
+        self.byte_size = len(mapping)
+        self._descriptor = descriptor
+        self._mapping = mapping
+        weakref.finalize(self, os.close, descriptor)
 
     def source(self, part: RegionPart) -> memoryview:
         """Return a read-only view on a part; raises InferError unless it lies in the region, now."""
@@ -90,6 +88,18 @@ class Room:
     def write(self, raw: Raw) -> None:
         """Write elements that fit; raises InferError when the segment cannot take them any more."""
         self.region.write(self.part, raw)
+
+
+def map_region(name: str, key: str, offset: int, byte_size: int) -> Region:
+    """Return a range of the segment with a key under a name; raises InferError in Triton's words."""
+    descriptor = _open(key, segment_name(name, key))
+    try:
+        if offset + byte_size > os.fstat(descriptor).st_size:
+            raise invalid(f"failed to register shared memory region '{name}': invalid args")
+        return Region(name, key, offset, descriptor, _map(name, descriptor, offset, byte_size))
+    except InferError:
+        os.close(descriptor)
+        raise
 
 
 def _open(key: str, segment: str) -> int:

@@ -12,7 +12,7 @@ import resource
 from collections.abc import Sequence
 from typing import Final
 
-from ..backends.shared_memory import DESCRIPTORS, Region, Room
+from ..backends.shared_memory import DESCRIPTORS, Region, Room, map_region
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.shared_memory import RegionPart, check_region_name, unknown_region
 
@@ -65,7 +65,7 @@ class SharedMemory:
                 Fault.UNAVAILABLE,
                 f"failed to register shared memory region '{name}': there are {self._most} regions already",
             )
-        self._regions[name] = Region(name, key, offset, byte_size)
+        self._regions[name] = map_region(name, key, offset, byte_size)
 
     def unregister(self, name: str) -> None:
         """Forget a region, all of them for an empty name; one that is not known is forgotten already."""

@@ -11,8 +11,8 @@ from typing import Final
 
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
-from ..proto.errors import Fault, InferError, request_prefix
-from ..proto.message import Request, Response
+from ..proto.errors import Fault, InferError, invalid, request_prefix
+from ..proto.message import Correlation, ParameterValue, Request, Response
 from ..proto.tensor import Tensor
 from .clock import Instant, now
 from .ensemble import Graph, Step, StepIndex, Trip
@@ -137,6 +137,9 @@ class _Conductor:
         if response.error is not None:
             self._error = self._error or response.error
             self._settle()
+        elif response.silent:
+            self._error = self._error or _deadlock(self._job.request)
+            self._settle()
         else:
             self._send_out(self._trip.absorb(index, response.outputs))
 
@@ -182,12 +185,11 @@ class _Conductor:
         name = self._ensemble.name
         if self._error is not None:
             return Response(error=InferError(self._error.fault, _in_ensemble(name, self._error)))
-        outputs = self._trip.outputs()
-        if not outputs:
-            text = f"{request_prefix(self._job.request.id)}{_DEADLOCK}"
-            return Response(error=InferError(Fault.INVALID_ARG, f"in ensemble '{name}', {text}"))
         config = self._ensemble.config
-        return Response({name: _fitted_output(tensor, config, name) for name, tensor in outputs.items()})
+        outputs = {
+            name: _fitted_output(tensor, config, name) for name, tensor in self._trip.outputs().items()
+        }
+        return Response(outputs, _place_in_sequence(self._job.request.correlation) if outputs else {})
 
     def _count(self, response: Response) -> None:
         statistics = self._ensemble.statistics
@@ -264,6 +266,21 @@ def _in_ensemble(name: str, error: InferError) -> str:
     return f"in ensemble '{name}', {error.message}" if error.message else ""
 
 
-_DEADLOCK: Final = (
-    "unexpected deadlock, at least one output is not set while no more ensemble steps can be made"
-)
+def _deadlock(request: Request) -> InferError:
+    """Return the error of a request for which a step had nothing to say at all."""
+    return invalid(
+        f"{request_prefix(request.id)}unexpected deadlock, at least one output is not set while no more "
+        "ensemble steps can be made"
+    )
+
+
+def _place_in_sequence(correlation: Correlation | None) -> dict[str, ParameterValue]:
+    """Return what Triton tells in every response of an ensemble; 0 is the ID of no sequence."""
+    sequence = correlation or _NO_SEQUENCE
+    number = sequence.id
+    if isinstance(number, int) and number >= 2**63:
+        number -= 2**64  # parameters are integers with a sign
+    return {"sequence_id": number, "sequence_start": sequence.start, "sequence_end": sequence.end}
+
+
+_NO_SEQUENCE: Final = Correlation(0)

@@ -152,10 +152,9 @@ class InputRule:
             offset += LENGTH_SIZE + length
         if offset > size:
             # Triton's core lets this pass; its backends refuse it with these words as they read the strings.
-            raise self._refusal(
-                request_id,
+            raise invalid(
                 f"incomplete string data for inference input '{self.name}', expecting string of length "
-                f"{length} but only {size - offset + length} bytes available",
+                f"{length} but only {size - offset + length} bytes available"
             )
         if count != expected:
             raise self._refusal(

@@ -113,6 +113,8 @@ def _diagnose(text: str, mistake: json.JSONDecodeError) -> tuple[str, int]:
         at = text.rfind("\\u", 0, at + 1)
     elif mistake.msg.startswith("Illegal trailing comma"):
         at = len(text) - len(text[at + 1 :].lstrip())
+    elif text[at : at + 1] == "\0" and mistake.msg.startswith("Invalid control"):
+        return _WORDS["Unterminated string"], at  # where a C string ends
     words = next((words for start, words in _WORDS.items() if mistake.msg.startswith(start)), _INVALID_VALUE)
     return words, at
 

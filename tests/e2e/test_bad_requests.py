@@ -158,8 +158,7 @@ BAD = {
         "BYTES",
         (1, 1),
         string(b"one")[:-1],
-        UNKNOWN
-        + "incomplete string data for inference input 'INPUT_BYTES', expecting string of length 3 but "
+        "incomplete string data for inference input 'INPUT_BYTES', expecting string of length 3 but "
         "only 2 bytes available",
     ),
     "half the length of a string": everything(

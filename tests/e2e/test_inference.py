@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from queue import SimpleQueue
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tritonclient.http import InferInput, InferResult
 
 from .clients import LIBRARIES, Client
 from .house import Server
-from .wire import ask
+from .wire import ask, infer
 
 IN_FLIGHT = 64
 
@@ -46,6 +47,26 @@ def test_a_torchscript_model_answers(client: Client) -> None:
 def test_an_ensemble_answers_with_what_its_models_make_of_it(client: Client) -> None:
     result = client.infer("chain", client.tensor("A", COUNTING), client.tensor("B", ONES.repeat(2, axis=0)))
     np.testing.assert_array_equal(result.as_numpy("OUT"), (COUNTING + 1) * 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, (0, False, False)),
+        ({"sequence_id": 7, "sequence_start": True}, (7, True, False)),
+        ({"sequence_id": 2**63 + 1, "sequence_end": True}, (-(2**63) + 1, False, True)),
+        ({"sequence_id": "talk"}, ("talk", False, False)),
+    ],
+)
+def test_an_ensemble_tells_where_in_a_sequence_its_request_was(
+    house: Server, asked: dict[str, Any], told: tuple[Any, ...]
+) -> None:
+    """Triton adds the three parameters to every response of an ensemble; the ID has a sign there."""
+    inputs = [{"name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]} for name in "AB"]
+    status, answer = infer(house.http, "chain", {"inputs": inputs, "parameters": asked})
+    assert status == 200
+    names = ("sequence_id", "sequence_start", "sequence_end")
+    assert answer["parameters"] == dict(zip(names, told, strict=True))
 
 
 # --- what a request can say ---

@@ -217,8 +217,8 @@ REFUSED = {
         STRINGS,
         Request("m", inputs={"A": strings((1, 2), b"ab", tail=b"\7\0\0\0abc")}),
         (
-            f"{RID}incomplete string data for inference input 'A', expecting string of length "
-            "7 but only 3 bytes available"
+            "incomplete string data for inference input 'A', expecting string of length 7 but only 3 bytes "
+            "available"
         ),
     ),
     "too many strings": (

@@ -39,6 +39,7 @@ UNREADABLE = {
     b'["\xc3\xa9\\x"]': "Invalid escape character in string. at 4",
     b'["\\u12G4"]': "Incorrect hex digit after \\u escape in string. at 2",
     b'["a\nb"]': "Invalid escape character in string. at 3",
+    b'["a\0b"]': "Missing a closing quotation mark in string. at 3",
     b"[1.]": "Miss fraction part in number. at 3",
     b"[1.5e+]": "Miss exponent in number. at 6",
     b"[" + b"9" * 5000 + b"]": "Number too big to be stored in double. at 1",

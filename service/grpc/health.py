@@ -14,7 +14,7 @@ from ...proto.errors import internal
 from ...proto.schema import health_pb2
 from .. import information
 from .rpc import Context
-from .sessions import Sessions
+from .sessions import Sessions, write
 
 LOOK_EVERY_S: Final = 1.0
 """How late who watches may be told of a change: readiness is worked out only when it is asked for."""
@@ -46,7 +46,7 @@ class Health:
             told = self._told()
             if told != last:
                 last = told
-                await context.write(told.SerializeToString())
+                await write(context, told.SerializeToString())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _told(self) -> health_pb2.HealthCheckResponse:

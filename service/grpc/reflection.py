@@ -16,7 +16,7 @@ from ...proto.errors import internal
 from ...proto.schema import reflection_pb2 as pb
 from ...proto.schema.pool import POOL
 from .rpc import Context
-from .sessions import Sessions
+from .sessions import Sessions, write
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The service under its name and under the one it had before; both speak the same messages."""
@@ -39,7 +39,7 @@ class Reflection:
                 asked = pb.ServerReflectionRequest.FromString(body)
             except DecodeError:
                 raise internal("Unable to parse request") from None
-            await context.write(self._answer(asked).SerializeToString())
+            await write(context, self._answer(asked).SerializeToString())
 
     def _answer(self, asked: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
         answer = pb.ServerReflectionResponse(valid_host=asked.host, original_request=asked)

@@ -45,3 +45,16 @@ class Sessions:
             await end_with(context, error)
         finally:
             self._tasks.discard(task)
+
+
+async def write(context: Context, message: bytes) -> None:
+    """Send a message of a session; one that is on its way is sent before the session ends.
+
+    gRPC would not take the status of a call while it still has a message of it, and the call would hang.
+    """
+    writing = asyncio.ensure_future(context.write(message))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await writing
+        raise

@@ -57,6 +57,6 @@ def _decoded(parameters: Mapping[str, Any]) -> dict[str, str | bytes]:
 
 def _base64(name: str, text: str) -> bytes:
     try:
-        return binascii.a2b_base64(text)
+        return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise invalid(f"load parameter '{name}' is not base64: {error}") from None

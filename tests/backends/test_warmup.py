@@ -267,6 +267,4 @@ def test_a_real_engine_is_warmed_up(rig: Rig) -> None:
     )
     engine = plan.engine(SEAT)
     with pytest.raises(InferError):  # the fourth execution of the engine, the first that is not its warm-up
-        engine.execute(
-            Rig.batch(Rig.request(INPUT0=np.zeros((1, 4), np.float32))), lambda row, response: None
-        )
+        engine.execute(Rig.batch(Rig.request(INPUT0=np.zeros((1, 4), np.float32))), lambda *_: None)

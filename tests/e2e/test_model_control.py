@@ -160,14 +160,20 @@ def asked(server: Server, model: str, body: dict[str, Any]) -> Iterator[list[int
             asker.join()
 
 
+def change(model: Path, number: int) -> None:
+    """Change the files of a model, so that there is something to load anew."""
+    (model / "1" / "weights").write_text(str(number))
+
+
 def one_row(name: str, datatype: str, width: int) -> dict[str, Any]:
     """Return a request of one row."""
     return {"inputs": [{"name": name, "datatype": datatype, "shape": [1, width], "data": [1] * width}]}
 
 
-def test_who_asks_a_model_while_it_is_loaded_anew_is_served(server: Server) -> None:
+def test_who_asks_a_model_while_it_is_loaded_anew_is_served(server: Server, models: Path) -> None:
     with asked(server, "echo", one_row("INPUT0", "FP32", 1)) as statuses, Client("grpc", server) as client:
-        for _ in range(100):
+        for number in range(100):
+            change(models / "echo", number)
             client.call("load_model", "echo")
     assert len(statuses) > 100
     assert set(statuses) == {200}
@@ -195,7 +201,8 @@ def test_who_asks_an_ensemble_while_its_models_are_loaded_anew_is_served(
     (models / "twice_slow" / "config.pbtxt").write_text(TWICE_SLOW)
     server = serve(models, "--model-control-mode=explicit", "--load-model=*")
     with asked(server, "twice_slow", one_row("IN", "INT32", 2)) as statuses, Client("grpc", server) as client:
-        for _ in range(30):
+        for number in range(30):
+            change(models / "slow", number)
             client.call("load_model", "slow")
         poll(lambda: len(statuses) > 20, "requests are answered")
     assert set(statuses) == {200}

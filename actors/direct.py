@@ -119,7 +119,7 @@ class DirectSequences:
         for slot in slots[: last + 1]:
             head = slot.head
             if head is not None and head.signature == leader.signature:
-                jobs.append(with_controls(self._sequencer.pop(slot), self._controls))
+                jobs.append(with_controls(self._sequencer.pop(slot), slot, self._controls))
                 self._sequencer.settle(slot, now)
             else:
                 empty_rows += 1
@@ -136,8 +136,9 @@ def _enough(utilization: float, slots: int) -> int:
     return next(number for number, share in enumerate(shares, 1) if share >= np.float32(utilization))
 
 
-def with_controls(job: Job, controls: SequenceControls) -> Job:
+def with_controls(job: Job, slot: Slot, controls: SequenceControls) -> Job:
     """Return a job whose request tells the model where in its sequence it stands."""
+    job.request.sequence_slot = slot.number
     correlation = job.request.correlation
     assert isinstance(correlation, Correlation), "a sequencer admits no request without"
     job.request.inputs.update(controls.of(correlation))

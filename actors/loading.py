@@ -15,6 +15,7 @@ from typing import Final
 from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.device import HOST, Device, HostStream
+from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
 from ..backends.model_directory import CONFIG_NAME, ModelDirectory, read_bounded
 from ..backends.warmup import WarmedPlan, warmup_batches
 from ..proto.config import (
@@ -149,8 +150,15 @@ class Loader:
         config = validated(draft)
         _refuse_what_is_not_there(config)
         samples = warmup_batches(config, directory.path)
-        plan = _plan(backend, config, files)
+        plan = _stateful_plan(backend, config, files)
         return Prepared(config, directory.labels(config), WarmedPlan(plan, samples) if samples else plan)
+
+
+def _stateful_plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
+    states = state_pairs(config, files.directory)
+    if not states:
+        return _plan(backend, config, files)
+    return StatefulPlan(_plan(backend, with_states(config), files), states, config)
 
 
 def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
@@ -163,7 +171,6 @@ def _refuse_what_is_not_there(config: ModelConfig) -> None:
     """Raise InferError for what a configuration asks and this server cannot do, lest it be ignored."""
     sequences = config.message.sequence_batching
     asked = {
-        "state": bool(sequences.state),
         "iterative_sequence": sequences.iterative_sequence,
         "batch_input": bool(config.message.batch_input),
         "batch_output": bool(config.message.batch_output),

@@ -132,8 +132,8 @@ class OldestSequences:
         if isinstance(order, Dispatch):
             self._running[order.instance] = order.jobs
             for job in order.jobs:
-                job.queued = self._sent[job][1]
-                with_controls(job, self._controls)
+                slot, job.queued = self._sent[job]
+                with_controls(job, slot, self._controls)
         return order
 
     def _note_what_ran(self, instance: InstanceId, now: Instant) -> None:

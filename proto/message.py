@@ -1,8 +1,8 @@
 """What is asked and what is answered, free of any wire: `Request` and `Response`.
 
-Both are made once and then only read, with two exceptions: admission (see `admission`) writes into a request
-what it found out, its batch size and the shapes the model will see; and whoever asked may set its `cancelled`
-flag.
+Both are made once and then only read, with these exceptions: admission (see `admission`) writes into a
+request what it found out, its batch size and the shapes the model will see; the sequence batcher adds its
+slot and the inputs that clients do not send; and whoever asked may set its `cancelled` flag.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,8 @@ class Request:
     """Microseconds the request may wait in a queue; 0 where the client does not care."""
     batch_size: int = 1
     """Rows this request brings to a batch; written by admission, at least 1."""
+    sequence_slot: int | None = None
+    """The slot of its sequence on its instance; written by the sequence batcher."""
     cancelled: bool = False
     """Whether nobody waits for the answer any more; a running model may look and stop early."""
 

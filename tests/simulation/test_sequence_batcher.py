@@ -72,6 +72,8 @@ class World:
     """The sequence of each request."""
     live: dict[int | str, Told] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    slots: dict[int, int | None] = field(default_factory=dict)
+    """The slot that each sequence told the model."""
 
     def __post_init__(self) -> None:
         """Make the schedule; every instance returns at once."""
@@ -255,6 +257,8 @@ class World:
         before = told.names[: told.names.index(name)]
         assert all(self.fates[each] for each in before), "a request overtook one of its sequence"
         assert told.place in (None, (instance, row)), "a sequence moved"
+        assert self.slots.setdefault(id(told), job.request.sequence_slot) == job.request.sequence_slot
+        assert job.request.sequence_slot == row or not self.is_direct
         if told.place is None:
             told.place, told.placed = (instance, row), self.now
         assert before or correlation.start, "a sequence began without START"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from .listening import UNIX, ListenAt
-from .options import OPTIONS, Option, Presence, default_of
+from .option import Option, Presence, default_of
+from .options import OPTIONS
 from .policy import Policy, policy_of
 from .settings import ControlMode, Settings, TlsSettings
 from .values import FLAG, OptionError, read_repository

@@ -9,7 +9,8 @@ from typing import Final
 
 from .. import __version__
 from .arguments import read_settings
-from .options import GROUPS, Option, Presence, default_of
+from .option import Option, Presence, default_of
+from .options import GROUPS
 from .values import OptionError
 
 _WIDTH: Final = 100

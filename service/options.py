@@ -1,66 +1,9 @@
-"""The options of `deuteron serve` as a table: tritonserver's names, and what becomes of each here.
+"""The options of `deuteron serve` as a table: tritonserver's names, and what becomes of each here."""
 
-An option is *served* when deuteron does what it asks; then its default is the one written in `Settings`. The
-others are Triton's too, and are known so that a command line written for Triton gets a straight answer: one
-that tunes machinery deuteron does not have is *inert* (accepted, and said so in the log), one that asks for
-something deuteron cannot do is *absent* (refused, unless it asks for what is the case anyway).
-"""
-
-from dataclasses import dataclass
-from enum import Enum
-from functools import reduce
 from typing import Final
 
 from . import policy, values
-from .settings import Settings
-from .values import Kind
-
-
-class Presence(Enum):
-    """What becomes of an option."""
-
-    SERVED = "served"
-    INERT = "inert"
-    ABSENT = "absent"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of the command line."""
-
-    name: str
-    kind: Kind
-    help: str
-    place: str = ""
-    """Where a served option lands: `section.field` of `Settings`, or a field of `Settings` itself."""
-    default: object = None
-    """The value Triton takes when an inert or an absent option is not given."""
-    presence: Presence = Presence.SERVED
-    repeatable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Options that the help shows together."""
-
-    title: str
-    options: tuple[Option, ...]
-
-
-def default_of(option: Option) -> object:
-    """Return what holds when an option is not given."""
-    if option.presence is not Presence.SERVED or not option.place:
-        return option.default
-    return reduce(getattr, option.place.split("."), Settings())
-
-
-def _inert(name: str, kind: Kind, default: object = None) -> Option:
-    return Option(name, kind, "Accepted and without effect here.", default=default, presence=Presence.INERT)
-
-
-def _absent(name: str, kind: Kind, default: object = None) -> Option:
-    return Option(name, kind, "Not available yet.", default=default, presence=Presence.ABSENT)
-
+from .option import Group, Option, absent, inert
 
 _REPEATABLE = "May be given several times."
 _ADDRESS = "Address to listen at; unix:/path is a socket in the file system, and has no port."
@@ -160,9 +103,9 @@ GROUPS: Final = (
                 "from one look to the next.",
                 "repository.poll_s",
             ),
-            _inert("enable-peer-access", values.BOOL, default=True),
-            _absent("model-load-retry-count", values.INT, 0),
-            _absent("model-namespacing", values.BOOL, default=False),
+            inert("enable-peer-access", values.BOOL, default=True),
+            absent("model-load-retry-count", values.INT, 0),
+            absent("model-namespacing", values.BOOL, default=False),
         ),
     ),
     Group(
@@ -206,7 +149,7 @@ GROUPS: Final = (
                 "http_tls.certificate",
             ),
             Option("http-server-key", values.PATH, "PEM file of its key.", "http_tls.key"),
-            _inert("http-thread-count", values.INT, 8),
+            inert("http-thread-count", values.INT, 8),
         ),
     ),
     Group(
@@ -305,9 +248,9 @@ GROUPS: Final = (
                 "How much responses to inference are compressed.",
                 "grpc.compression",
             ),
-            _inert("grpc-infer-thread-count", values.GRPC_THREADS, 2),
-            _inert("grpc-infer-allocation-pool-size", values.INT, 8),
-            _inert("grpc-max-response-pool-size", values.RESPONSE_POOL, 2**31 - 1),
+            inert("grpc-infer-thread-count", values.GRPC_THREADS, 2),
+            inert("grpc-infer-allocation-pool-size", values.INT, 8),
+            inert("grpc-max-response-pool-size", values.RESPONSE_POOL, 2**31 - 1),
         ),
     ),
     Group(
@@ -341,7 +284,7 @@ GROUPS: Final = (
                 f"summary_quantiles=<quantile>:<error>,... {_REPEATABLE}",
                 repeatable=True,
             ),
-            _inert("allow-gpu-metrics", values.BOOL, default=True),
+            inert("allow-gpu-metrics", values.BOOL, default=True),
         ),
     ),
     Group(
@@ -371,20 +314,20 @@ GROUPS: Final = (
                 f"Setting of one backend, or of all when no backend is named. {_REPEATABLE}",
                 repeatable=True,
             ),
-            _inert("backend-directory", values.TEXT, "/opt/tritonserver/backends"),
-            _inert("repoagent-directory", values.TEXT, "/opt/tritonserver/repoagents"),
-            _absent("host-policy", values.TEXT),
-            _absent("model-load-gpu-limit", values.TEXT),
+            inert("backend-directory", values.TEXT, "/opt/tritonserver/backends"),
+            inert("repoagent-directory", values.TEXT, "/opt/tritonserver/repoagents"),
+            absent("host-policy", values.TEXT),
+            absent("model-load-gpu-limit", values.TEXT),
         ),
     ),
     Group(
         "Memory",
         (
-            _inert("pinned-memory-pool-byte-size", values.INT, 256 * 1024 * 1024),
-            _inert("cuda-memory-pool-byte-size", values.TEXT),
-            _inert("cuda-virtual-address-size", values.TEXT),
-            _inert("min-supported-compute-capability", values.NUMBER),
-            _inert("buffer-manager-thread-count", values.INT, 0),
+            inert("pinned-memory-pool-byte-size", values.INT, 256 * 1024 * 1024),
+            inert("cuda-memory-pool-byte-size", values.TEXT),
+            inert("cuda-virtual-address-size", values.TEXT),
+            inert("min-supported-compute-capability", values.NUMBER),
+            inert("buffer-manager-thread-count", values.INT, 0),
             Option(
                 "allow-client-shm",
                 values.BOOL,
@@ -396,30 +339,30 @@ GROUPS: Final = (
     Group(
         "Scheduling, caching and tracing",
         (
-            _absent("rate-limit", values.RATE_LIMIT, "off"),
-            _absent("rate-limit-resource", values.TEXT),
-            _absent("cache-config", values.TEXT),
-            _inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
-            _absent("response-cache-byte-size", values.INT, 0),
-            _absent("trace-config", values.TEXT),
-            _absent("trace-file", values.TEXT, ""),
-            _absent("trace-level", values.TEXT, "OFF"),
-            _absent("trace-rate", values.INT, 1000),
-            _absent("trace-count", values.INT, -1),
-            _absent("trace-log-frequency", values.INT, 0),
+            absent("rate-limit", values.RATE_LIMIT, "off"),
+            absent("rate-limit-resource", values.TEXT),
+            absent("cache-config", values.TEXT),
+            inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
+            absent("response-cache-byte-size", values.INT, 0),
+            absent("trace-config", values.TEXT),
+            absent("trace-file", values.TEXT, ""),
+            absent("trace-level", values.TEXT, "OFF"),
+            absent("trace-rate", values.INT, 1000),
+            absent("trace-count", values.INT, -1),
+            absent("trace-log-frequency", values.INT, 0),
         ),
     ),
     Group(
         "SageMaker and Vertex AI",
         (
-            _absent("allow-sagemaker", values.BOOL, default=False),
-            _inert("sagemaker-port", values.INT, 8080),
-            _absent("sagemaker-safe-port-range", values.TEXT),
-            _inert("sagemaker-thread-count", values.INT, 8),
-            _absent("allow-vertex-ai", values.BOOL, default=False),
-            _inert("vertex-ai-port", values.INT, 8080),
-            _inert("vertex-ai-thread-count", values.INT, 8),
-            _absent("vertex-ai-default-model", values.TEXT, ""),
+            absent("allow-sagemaker", values.BOOL, default=False),
+            inert("sagemaker-port", values.INT, 8080),
+            absent("sagemaker-safe-port-range", values.TEXT),
+            inert("sagemaker-thread-count", values.INT, 8),
+            absent("allow-vertex-ai", values.BOOL, default=False),
+            inert("vertex-ai-port", values.INT, 8080),
+            inert("vertex-ai-thread-count", values.INT, 8),
+            absent("vertex-ai-default-model", values.TEXT, ""),
         ),
     ),
 )

@@ -10,7 +10,8 @@ import pytest
 from deuteron import __version__
 from deuteron.service.arguments import read_settings
 from deuteron.service.cli import main, serve_help
-from deuteron.service.options import GROUPS, OPTIONS, Option, Presence, default_of
+from deuteron.service.option import Option, Presence, default_of
+from deuteron.service.options import GROUPS, OPTIONS
 from deuteron.service.settings import ControlMode, LogFormat, Settings
 from deuteron.service.values import OptionError
 

@@ -6,6 +6,7 @@ People get a table on standard output; where the log is for machines, they get a
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from shlex import quote
 from textwrap import shorten
 from typing import Final
@@ -18,6 +19,7 @@ from ..actors.repository import Repository
 from ..actors.servable import Servable
 from ..proto.config.model_config import InputSpec
 from ..proto.datatypes import Datatype
+from .listening import UNIX
 from .logs import printable
 from .settings import LogFormat, Settings
 
@@ -41,7 +43,8 @@ def show(repository: Repository, settings: Settings, addresses: Mapping[str, str
         return
     lines = [*table([("Model", "Version", "Status"), *map(_row, entries)]), ""]
     lines += [f"{service:<22} {address}" for service, address in addresses.items()]
-    command = command_to_try(repository.served(), addresses.get(HTTP_SERVICE))
+    certificate = settings.http_tls.certificate if settings.http_tls.enabled else None
+    command = command_to_try(repository.served(), addresses.get(HTTP_SERVICE), certificate)
     if command:
         lines += ["", "Try:", f"  {command}"]
     sys.stdout.write("\n".join(lines) + "\n\n")
@@ -65,15 +68,22 @@ def _row(entry: IndexEntry) -> tuple[str, str, str]:
     return printable(entry.name), version, shorten(printable(status), MAX_STATUS, placeholder=" …")
 
 
-def command_to_try(models: Iterable[Servable], address: str | None) -> str:
+def command_to_try(models: Iterable[Servable], address: str | None, certificate: Path | None = None) -> str:
     """Return a `curl` line that one of the models answers, the one that asks for least; empty for none."""
     samples = [(model.name, body) for model in models if (body := _sample(model))]
     if address is None or not samples:
         return ""
     name, body = min(samples, key=lambda sample: (len(sample[1]), sample[0]))
+    scheme, trust = ("http", "") if certificate is None else ("https", f"--cacert {quote(str(certificate))} ")
     host, _, port = address.rpartition(":")
-    host = "localhost" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
-    return f"curl -s {quote(f'http://{host}:{port}/v2/models/{name}/infer')} -d {quote(body)}"
+    place, over = f"{host}:{port}", ""
+    if address.startswith(UNIX):
+        place, over = "localhost", f"--unix-socket {quote(address.removeprefix(UNIX))} "
+    elif host in ("", "0.0.0.0", "::"):  # noqa: S104 - read, not bound
+        place = f"localhost:{port}"
+    elif ":" in host:
+        place = f"[{host}]:{port}"
+    return f"curl -s {trust}{over}{quote(f'{scheme}://{place}/v2/models/{name}/infer')} -d {quote(body)}"
 
 
 def _sample(model: Servable) -> str:

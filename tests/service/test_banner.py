@@ -4,6 +4,7 @@ import asyncio
 import json
 import shlex
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -77,12 +78,18 @@ async def test_the_command_works_when_it_is_pasted(doorway: Doorway, http: HttpF
         (":::8000", "http://localhost:8000/"),
         ("::1:8000", "http://[::1]:8000/"),
         ("10.1.2.3:80", "http://10.1.2.3:80/"),
+        ("unix:/run/a door", "--unix-socket '/run/a door' http://localhost/"),
     ],
 )
 async def test_the_command_names_an_address_that_can_be_reached(
     doorway: Doorway, address: str, host: str
 ) -> None:
     assert host in command_to_try(doorway.repository.served(), address)
+
+
+async def test_the_command_trusts_the_certificate_of_the_server(doorway: Doorway) -> None:
+    command = command_to_try(doorway.repository.served(), "0.0.0.0:8000", Path("c.pem"))
+    assert command.startswith("curl -s --cacert c.pem https://localhost:8000/")
 
 
 async def test_there_is_no_command_where_nothing_can_be_asked_in_one_line(

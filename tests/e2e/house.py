@@ -25,10 +25,15 @@ POLL_EVERY = 0.02
 
 SERVICES = ("HTTPService", "GRPCInferenceService", "Metrics")
 """What the log calls the doors."""
+CLOSED = ("--allow-http", "--allow-grpc", "--allow-metrics")
+"""How the flags begin by which a test closes a door."""
 
 READY = "/v2/health/ready"
 LIVE = "/v2/health/live"
 """What to wait for where a model is broken on purpose, so that the server never is ready."""
+
+# Whoever ends the tests ends their servers too: fixtures come to their end as they do after an interrupt.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class HouseError(Exception):
@@ -102,7 +107,7 @@ def serving(repository: Path, log: Path, *flags: str, until: str = READY) -> Ite
     """
     process = launch(log, "serve", f"--model-repository={repository}", *_local(), *flags)
     try:
-        server = _find(process, log, 3 - sum(flag.startswith("--allow-") for flag in flags))
+        server = _find(process, log, 3 - sum(flag.startswith(CLOSED) for flag in flags))
         poll(lambda: server.get(until)[0] == 200, f"the server answers {until} with 200", STARTS_WITHIN)
         yield server
         if process.poll() is None:

@@ -8,8 +8,10 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc
+from onnx import TensorProto, helper
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
@@ -28,6 +30,7 @@ instance_group [ { count: 2 kind: KIND_CPU } ]
 input [ { name: "INPUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
 output [ { name: "OUTPUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
 """
+ONE: Final = CONFIG.replace("dims: [ -1 ]", "dims: [ 1 ]")
 FLAGS: Final = """
 control_input [
   { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
@@ -40,12 +43,14 @@ control_input [
   { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } ] }
 ]
 """
+STATE: Final = 'state { input_name: "BEFORE" output_name: "AFTER" data_type: TYPE_INT32 dims: [ 1 ] }'
 IMPATIENT: Final = "max_sequence_idle_microseconds: 100000"
 
 MODELS: Final = {
     "direct": f'backend: "sequence" {CONFIG} sequence_batching {{ {FLAGS} }}',
     "oldest": f'backend: "dyna_sequence" {CONFIG} sequence_batching {{ oldest {{ }} {FLAGS} {CORRELATION} }}',
     "python": f'backend: "python" {CONFIG} sequence_batching {{ {FLAGS} }}',
+    "onnx": f'backend: "onnxruntime" {ONE} sequence_batching {{ {STATE} }}',
     "impatient": f'backend: "sequence" {CONFIG} sequence_batching {{ {FLAGS} {IMPATIENT} }}',
 }
 
@@ -79,8 +84,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (root / "models" / name / "1").mkdir(parents=True)
         (root / "models" / name / "config.pbtxt").write_text(config)
     (root / "models" / "python" / "1" / "model.py").write_text(ACCUMULATOR)
+    save_onnx_accumulator(root / "models" / "onnx" / "1" / "model.onnx")
     with serving(root / "models", root / "server.log") as server:
         yield server
+
+
+def save_onnx_accumulator(path: Path) -> None:
+    """Write a model that adds its input to what it was told by itself."""
+
+    def value(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.INT32, ["rows", 1])
+
+    nodes = [helper.make_node("Add", ["INPUT", "BEFORE"], [name]) for name in ("AFTER", "OUTPUT")]
+    inputs, outputs = [value("INPUT"), value("BEFORE")], [value("OUTPUT"), value("AFTER")]
+    graph = helper.make_graph(nodes, "accumulator", inputs, outputs)
+    opsets = [helper.make_opsetid("", 21)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
 
 
 def flags(step: int, steps: int) -> dict[str, bool]:
@@ -124,7 +143,7 @@ def test_every_client_is_served_its_sequence(
     assert sums == [[[1, 1]], [[21, 21]], [[321, 321]]]
 
 
-@pytest.mark.parametrize("model", ["direct", "oldest", "python"])
+@pytest.mark.parametrize("model", ["direct", "oldest", "python", "onnx"])
 def test_more_sequences_than_slots_are_all_added_up_rightly(server: Server, model: str) -> None:
     with ThreadPoolExecutor(THREADS) as threads:
         # Texts, for one of the models asks for CORRID as a text; to the others it is all one.
@@ -135,7 +154,7 @@ def test_more_sequences_than_slots_are_all_added_up_rightly(server: Server, mode
     assert server.read_metric("nv_inference_pending_request_count", model=model) == 0
 
 
-@pytest.mark.parametrize("model", ["direct", "python"])
+@pytest.mark.parametrize("model", ["direct", "python", "onnx"])
 def test_sequences_that_share_a_stream_do_not_mix(server: Server, model: str) -> None:
     heard: SimpleQueue[InferResult | InferenceServerException] = SimpleQueue()
     with tritonclient.grpc.InferenceServerClient(server.grpc) as client:

@@ -174,7 +174,10 @@ class Repository:
             await self._unload(name)
             if name in self._records:
                 self._records[name].forgive()
-        await asyncio.gather(*map(self._load_asked, changed), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self._load_asked, changed), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None and not isinstance(outcome, InferError):
+                raise outcome
 
     async def close(self) -> None:
         """Refuse what comes from now on, drain every model, and wait until all have ended."""

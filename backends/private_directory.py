@@ -35,6 +35,8 @@ NO_OVERRIDE: Final = Override()
 
 def write_private_directory(model: str, files: Mapping[str, bytes]) -> ModelDirectory:
     """Return a directory with these files; blocks. Raises InferError for names that cannot be used."""
+    if model in ("", ".", "..") or "/" in model:
+        raise invalid(f"'{model}' is not the name of a model")
     paths = {parameter: _inner_path(parameter) for parameter in files}
     root = Path(tempfile.mkdtemp(prefix="deuteron_"))
     directory = root / model

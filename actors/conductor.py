@@ -14,6 +14,7 @@ from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError, invalid, request_prefix
 from ..proto.message import Correlation, ParameterValue, Request, Response
 from ..proto.tensor import Tensor
+from ..proto.trace import Trace
 from .clock import Instant, now
 from .ensemble import Graph, Step, StepIndex, Trip
 from .leases import Leases
@@ -23,6 +24,7 @@ from .router import Drain, stopped
 from .schedule import Job
 from .servable import Servable
 from .statistics import Execution, Statistics
+from .tracing import trace_job, trace_responses
 
 Find = Callable[[str, int], Servable]
 """Looks a model version up; raises InferError where there is none."""
@@ -134,6 +136,8 @@ class _Conductor:
         self._on_the_way.pop(index, None)
         if job is not None and job.execution is not None:
             self._executions.append(job.execution)
+        if job is not None and job.request.trace is not None:
+            self._trace(index, job, job.request.trace, response)
         if response.error is not None:
             self._error = self._error or response.error
             self._settle()
@@ -142,6 +146,13 @@ class _Conductor:
             self._settle()
         else:
             self._send_out(self._trip.absorb(index, response.outputs))
+
+    def _trace(self, index: StepIndex, job: Job, trace: Trace, response: Response) -> None:
+        """Write down what a step did."""
+        model = self._models[index]
+        trace.show("TENSOR_QUEUE_INPUT", job.request.inputs)
+        trace_responses(trace, response)
+        trace_job(trace, job, model.name, model.version, now())
 
     def _send_out(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -158,6 +169,7 @@ class _Conductor:
             model_version=model.version,
             inputs={name: _fitted(tensor, model.config, name) for name, tensor in step.inputs.items()},
             requested_outputs=step.outputs,
+            trace=None if asked.trace is None else asked.trace.child(),
         )
         self._on_the_way[step.index] = request
         reply = _StepReply(self, step.index)

@@ -128,6 +128,13 @@ class Run:
                 self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
             )
         self.deliver()
+        if self._tally is not None:
+            self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        for job in self.jobs:
+            if job.on_settled is not None:
+                job.on_settled()
 
     def _execute(self, host: Host) -> None:
         if all(request.cancelled for request in self.batch.requests):

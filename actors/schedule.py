@@ -9,7 +9,7 @@ more batch, the longest idle first; each `Dispatch` spends one. Without credit n
 batches are cut as late as can be and windows, priorities and cancellations stay true until the last moment.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +43,10 @@ class Job:
     empty_row: bool = False
     """Whether it stands where a batch has a row and no request; nobody asked it and nothing counts it."""
     execution: Execution | None = None
-    """How long the phases of the batch took that it ran in; written before it is answered."""
+    """How long the phases of the batch took that it ran in; written before it is answered, where all of its
+    responses come at once."""
+    on_settled: Callable[[], None] | None = None
+    """What to do as soon as `execution` is written, for a model whose responses come one by one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 
 from .errors import InferError
 from .tensor import Tensor
+from .trace import Trace
 
 LATEST: Final = -1
 """The version of a request that leaves the choice to the server."""
@@ -50,6 +51,8 @@ class Request:
     """The slot of its sequence on its instance; written by the sequence batcher."""
     cancelled: bool = False
     """Whether nobody waits for the answer any more; a running model may look and stop early."""
+    trace: Trace | None = None
+    """What is written down about it, where it was chosen to be traced."""
 
 
 @dataclass(slots=True)

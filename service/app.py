@@ -15,16 +15,19 @@ from ..actors.polling import Watch, first_watch, polled
 from ..actors.repository import Repository
 from ..backends.catalog import Catalog
 from ..backends.house import House
-from ..proto.errors import InferError
+from ..proto.errors import Fault, InferError
 from . import logs
+from .access_log import AccessLog
 from .banner import show
 from .doorway import Doorway
 from .grpc.front import grpc_front
 from .http.door import http_front
 from .lifecycle import EXIT_FAILURE, Front, StopSignals, open_doors, shut_down
 from .metrics import metrics_front
+from .observer import Observer
 from .settings import ControlMode, MetricsSettings, Settings
 from .shared_memory import SharedMemory
+from .tracer import Tracer
 
 COLLECTOR_THRESHOLDS: Final = (50_000, 20, 20)
 
@@ -59,6 +62,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
             show(repository, settings, {})
             log.error("creating server: Internal - failed to load all models", failed=failed)
             return EXIT_FAILURE
+        observer = _observer(settings)
         doorway = Doorway(
             repository,
             settings.repository.control_mode,
@@ -66,6 +70,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
             __version__,
             server_log,
             SharedMemory(allowed=settings.client_shared_memory),
+            observer,
         )
         doors, metrics = _fronts(doorway, settings)
         await open_doors([*doors, *metrics])
@@ -78,6 +83,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
                 await stop.wait()
         calls.stop()
         await shut_down(repository, doors, metrics, settings.exit_timeout_s)
+        observer.close()
     return 0
 
 
@@ -102,6 +108,17 @@ def _repository(settings: Settings, house: House) -> Repository:
         strict_readiness=chosen.strict_readiness,
         load_threads=chosen.load_threads,
     )
+
+
+def _observer(settings: Settings) -> Observer:
+    """Return who looks at single requests; raises InferError where the access log cannot be opened."""
+    access_log = None
+    if settings.access_log.file is not None:
+        try:
+            access_log = AccessLog(settings.access_log.file, settings.access_log.rate)
+        except OSError as error:
+            raise InferError(Fault.UNAVAILABLE, f"access log cannot be opened: {error}") from None
+    return Observer(Tracer(settings.trace), access_log)
 
 
 def _latencies(metrics: MetricsSettings) -> LatencyOptions:

@@ -8,15 +8,18 @@ in `options`; what several options mean together is told here.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import reduce
 from itertools import combinations
+from operator import or_
 from pathlib import Path
 from typing import Any, Final
 
+from ..proto.trace_level import TraceLevel
 from .listening import UNIX, ListenAt
 from .option import Option, Presence, default_of
 from .options import OPTIONS
 from .policy import Policy, policy_of
-from .settings import ControlMode, Settings, TlsSettings
+from .settings import ControlMode, Settings, TlsSettings, TraceSettings
 from .values import FLAG, OptionError, read_repository
 
 ALL_MODELS: Final = "*"
@@ -106,6 +109,7 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
         backends.setdefault(backend, {})[setting] = value
     return replace(
         settings,
+        trace=_trace(given),
         repository=repository,
         http=replace(settings.http, policy=_policy(given, "http-restricted-api", "api")),
         grpc=replace(
@@ -131,6 +135,29 @@ def _policy(given: Given, option: str, what: str, prefix: str = "") -> Policy:
         raise OptionError(
             f"restricted {what} '{error}' can not be specified in multiple config groups"
         ) from None
+
+
+_DEPRECATED_TRACE: Final = {
+    "trace-file": "file",
+    "trace-level": "level",
+    "trace-rate": "rate",
+    "trace-count": "count",
+    "trace-log-frequency": "log_frequency",
+}
+"""Options of their own that say what a setting of --trace-config says too."""
+
+
+def _trace(given: Given) -> TraceSettings:
+    """Return what the options about traces come to; levels add up, unless one of them is OFF."""
+    pairs = [(field, value) for name, field in _DEPRECATED_TRACE.items() for value in given.get(name, [])]
+    pairs += given.get("trace-config", [])
+    settings: dict[str, Any] = dict(pairs)
+    settings.pop("mode", None)
+    levels = [value for field, value in pairs if field == "level"]
+    if levels:
+        off = TraceLevel.OFF in levels
+        settings["level"] = TraceLevel.OFF if off else reduce(or_, levels)
+    return TraceSettings(**settings)
 
 
 def _place(given: Given) -> Settings:
@@ -165,6 +192,9 @@ def _remarks(given: Given) -> Iterator[str]:
             yield f"--{name} has no effect here"
     if "strict-model-config" in given:
         yield "--strict-model-config is deprecated, use --disable-auto-complete-config"
+    for name in _DEPRECATED_TRACE:
+        if name in given:
+            yield f"--{name} is deprecated, use --trace-config"
 
 
 def _check(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ..actors.repository import Repository
 from .logs import ServerLog
+from .observer import Observer
 from .settings import ControlMode, LogSettings
 from .shared_memory import SharedMemory
 
@@ -18,3 +19,4 @@ class Doorway:
     version: str
     log: ServerLog = field(default_factory=lambda: ServerLog(LogSettings()))
     shared_memory: SharedMemory = field(default_factory=SharedMemory)
+    observer: Observer = field(default_factory=Observer)

@@ -60,3 +60,8 @@ def inert(name: str, kind: Kind, default: object = None) -> Option:
 def absent(name: str, kind: Kind, default: object = None) -> Option:
     """Return an option that is refused unless it asks for its default."""
     return Option(name, kind, "Not available yet.", default=default, presence=Presence.ABSENT)
+
+
+def deprecated(name: str, kind: Kind, setting: str) -> Option:
+    """Return an option that says again what a setting of --trace-config does."""
+    return Option(name, kind, f"Deprecated spelling of --trace-config {setting}=.", repeatable=True)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from . import policy, values
-from .option import Group, Option, absent, inert
+from .option import Group, Option, absent, deprecated, inert
 
 _REPEATABLE = "May be given several times."
 _ADDRESS = "Address to listen at; unix:/path is a socket in the file system, and has no port."
@@ -303,6 +303,18 @@ GROUPS: Final = (
             Option(
                 "log-file", values.PATH, "File to append to instead of writing to standard error.", "log.file"
             ),
+            Option(
+                "access-log-file",
+                values.PATH,
+                "File to append a JSON object to for each inference request, with the time of its phases.",
+                "access_log.file",
+            ),
+            Option(
+                "access-log-rate",
+                values.THREADS,
+                "Every so many requests one is written to the access log.",
+                "access_log.rate",
+            ),
         ),
     ),
     Group(
@@ -337,19 +349,31 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        "Scheduling, caching and tracing",
+        "Scheduling and caching",
         (
             absent("rate-limit", values.RATE_LIMIT, "off"),
             absent("rate-limit-resource", values.TEXT),
             absent("cache-config", values.TEXT),
             inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
             absent("response-cache-byte-size", values.INT, 0),
-            absent("trace-config", values.TEXT),
-            absent("trace-file", values.TEXT, ""),
-            absent("trace-level", values.TEXT, "OFF"),
-            absent("trace-rate", values.INT, 1000),
-            absent("trace-count", values.INT, -1),
-            absent("trace-log-frequency", values.INT, 0),
+        ),
+    ),
+    Group(
+        "Tracing",
+        (
+            Option(
+                "trace-config",
+                values.TRACE_CONFIG,
+                "Which requests are traced: level=<OFF|TIMESTAMPS|TENSORS>, rate=<every so many, 1000>, "
+                "count=<at most, -1>; and where to: triton,file=<path>, triton,log-frequency=<traces to a "
+                f"file, 0>. {_REPEATABLE}",
+                repeatable=True,
+            ),
+            deprecated("trace-file", values.PATH, "triton,file"),
+            deprecated("trace-level", values.TRACE_LEVEL, "level"),
+            deprecated("trace-rate", values.UNSIGNED, "rate"),
+            deprecated("trace-count", values.TRACE_COUNT, "count"),
+            deprecated("trace-log-frequency", values.UNSIGNED, "triton,log-frequency"),
         ),
     ),
     Group(

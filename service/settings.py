@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from ..proto.trace_level import TraceLevel
 from .policy import Policy
 
 MIB: Final = 1024 * 1024
@@ -165,6 +166,31 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Which requests are traced, and what of them."""
+
+    level: TraceLevel = TraceLevel.OFF
+    rate: int = 1000
+    """Every so many requests one is traced."""
+    count: int = -1
+    """How many requests are traced at most; -1 is any number."""
+    log_frequency: int = 0
+    """Traces that go to a file together; 0 is all of them, when the server stops."""
+    file: Path | None = None
+    """The file that traces go to; None is nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSettings:
+    """The log of requests."""
+
+    file: Path | None = None
+    """The file that a line is appended to for each request; None is nowhere."""
+    rate: int = 1
+    """Every so many requests one is logged."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that the command line and the environment decided."""
 
@@ -183,6 +209,8 @@ class Settings:
     keepalive: KeepaliveSettings = field(default_factory=KeepaliveSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()

@@ -1,11 +1,12 @@
 """How the text of an option's value is read, and what is said when it cannot be."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from ..proto.trace_level import TraceLevel
 from .policy import Group
 from .settings import Compression, ControlMode, LogFormat
 
@@ -213,6 +214,73 @@ def _read_quantiles(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(quantiles))
 
 
+_LEVELS: Final = {
+    **dict.fromkeys(("off", "false"), TraceLevel.OFF),
+    **dict.fromkeys(("on", "true", "min", "max", "timestamps"), TraceLevel.TIMESTAMPS),
+    "tensors": TraceLevel.TENSORS,
+}
+
+
+def _read_trace_level(text: str) -> TraceLevel:
+    level = _LEVELS.get(text.lower())
+    if level is None:
+        raise OptionError(f"invalid value for trace level option: {text}")
+    return level
+
+
+def _read_trace_count(text: str) -> int:
+    count = read_int(text)
+    if count < -1:
+        raise OptionError(f"Provided option value is out of bound. Got {text}")
+    return count
+
+
+def _read_unsigned(text: str) -> int:
+    number = read_int(text)
+    if number < 0:
+        raise OptionError(f"Provided option value is out of bound. Got {text}")
+    return number
+
+
+def _read_trace_mode(text: str) -> str:
+    mode = text.lower()
+    if mode == "opentelemetry":
+        raise OptionError("--trace-config mode=opentelemetry is not available in this version of deuteron")
+    if mode != "triton":
+        raise OptionError(
+            f'invalid value for trace mode option: {text}. Available options are "triton" and "opentelemetry"'
+        )
+    return mode
+
+
+_TRACE_CONFIG: Final[Mapping[tuple[str, str], tuple[str, Callable[[str], object]]]] = {
+    ("", "level"): ("level", _read_trace_level),
+    ("", "rate"): ("rate", _read_unsigned),
+    ("", "count"): ("count", _read_trace_count),
+    ("", "mode"): ("mode", _read_trace_mode),
+    ("triton", "file"): ("file", Path),
+    ("triton", "log-frequency"): ("log_frequency", _read_unsigned),
+}
+
+
+def read_trace_config(text: str) -> tuple[str, object]:
+    """Return setting and value of `[mode,]setting=value` for traces."""
+    mode, comma, rest = text.partition(",")
+    if comma and not mode:
+        raise OptionError(
+            "No trace mode specified. --trace-config option format is <trace mode>,<setting>=<value> or "
+            f"<setting>=<value>. Got {text}"
+        )
+    setting, _, value = (rest if comma else text).partition("=")
+    if not setting or not value:
+        raise OptionError(f"--trace-config option format is '<trace mode>,<setting>=<value>'. Got {text}")
+    known = _TRACE_CONFIG.get((_read_trace_mode(mode) if comma else "", setting))
+    if known is None:
+        raise OptionError(f"--trace-config knows no setting '{text.partition('=')[0]}'")
+    field, read = known
+    return field, read(value)
+
+
 def _take_no_value(text: str) -> NoReturn:
     raise OptionError(f"option takes no value. Got {text}")
 
@@ -241,5 +309,9 @@ COMPRESSION: Final = Kind("none|low|medium|high", _read_compression)
 RESTRICTED_API: Final = Kind("groups:header=value", _restriction("http-restricted-api", "api"))
 RESTRICTED_PROTOCOL: Final = Kind("groups:key=value", _restriction("grpc-restricted-protocol", "protocol"))
 RATE_LIMIT: Final = Kind("off|execution_count", _read_rate_limit)
+TRACE_CONFIG: Final = Kind("[mode,]setting=value", read_trace_config)
+TRACE_LEVEL: Final = Kind("OFF|TIMESTAMPS|TENSORS", _read_trace_level)
+TRACE_COUNT: Final = Kind("integer", _read_trace_count)
+UNSIGNED: Final = Kind("integer", _read_unsigned)
 BACKEND_CONFIG: Final = Kind("[backend,]setting=value", read_backend_config)
 METRICS_CONFIG: Final = Kind("setting=value", read_metrics_config)

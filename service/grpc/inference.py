@@ -4,12 +4,16 @@ import asyncio
 
 from google.protobuf.message import Message
 
+from ...actors.clock import now
 from ...actors.reply import OneReply
+from ...actors.servable import Servable
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError
+from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
+from ..observer import GRPC, Observation
 
 
 class Inference:
@@ -17,10 +21,12 @@ class Inference:
 
     def __init__(self, doorway: Doorway) -> None:
         self._repository = doorway.repository
+        self._observer = doorway.observer
         self._regions = doorway.shared_memory
 
     async def infer(self, message: pb.ModelInferRequest) -> Message:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
+        received = now() if self._observer.active else None
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         if model.config.decoupled:
             raise InferError(
@@ -28,11 +34,26 @@ class Inference:
                 "ModelInfer RPC doesn't support models with decoupled transaction policy",
             )
         asked, forms = kserve_grpc.decode_infer(message, model, self._regions)
-        reply = OneReply()
-        model.infer(asked, reply)
+        observation = None
+        if received is not None:
+            observation = self._observer.begin(GRPC, received, asked, model)
+        if observation is None:
+            return kserve_grpc.encode_infer(model, asked, await _ask(model, asked), forms)
         try:
-            response = await reply
-        except asyncio.CancelledError:
-            model.cancel(asked)
-            raise
-        return kserve_grpc.encode_infer(model, asked, response, forms)
+            response = await _ask(observation, asked)
+            began = now()
+            answer = kserve_grpc.encode_infer(model, asked, response, forms)
+            observation.sent(began)
+            return answer
+        finally:
+            observation.close()
+
+
+async def _ask(model: Servable | Observation, request: Request) -> Response:
+    reply = OneReply()
+    model.infer(request, reply)
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        model.cancel(request)
+        raise

@@ -1,12 +1,11 @@
 """The calls as a table: which method of which service is answered by whom."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from typing import Final
 
 import grpc
 from google.protobuf.message import Message
 
-from ...proto.errors import Fault, InferError
 from ...proto.schema import grpc_service_pb2 as pb
 from ...proto.schema import health_pb2
 from ..doorway import Doorway
@@ -24,12 +23,10 @@ from .rpc import Asked, Gate, unary
 from .sessions import Sessions
 from .shared_memory import RegionControl
 from .stream import OpenStreams, StreamInference
+from .trace_settings import TraceControl
 
 SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
-
-ABSENT: Final = ("TraceSetting",)
-"""Methods of Triton's service that this version does not have."""
 
 
 def rpc_handlers(
@@ -66,6 +63,7 @@ def rpc_handlers(
         "RepositoryIndex": answered(pb.RepositoryIndexRequest, information.repository_index),
         "RepositoryModelLoad": answered(pb.RepositoryModelLoadRequest, control.load),
         "RepositoryModelUnload": answered(pb.RepositoryModelUnloadRequest, control.unload),
+        "TraceSetting": answered(pb.TraceSettingRequest, TraceControl(doorway).handle),
         "LogSettings": answered(pb.LogSettingsRequest, LogControl(doorway.log).handle),
         "SystemSharedMemoryStatus": answered(pb.SystemSharedMemoryStatusRequest, regions.system_status),
         "SystemSharedMemoryRegister": answered(pb.SystemSharedMemoryRegisterRequest, regions.register_system),
@@ -75,7 +73,6 @@ def rpc_handlers(
         "CudaSharedMemoryStatus": answered(pb.CudaSharedMemoryStatusRequest, regions.cuda_status),
         "CudaSharedMemoryRegister": answered(pb.CudaSharedMemoryRegisterRequest, regions.register_cuda),
         "CudaSharedMemoryUnregister": answered(pb.CudaSharedMemoryUnregisterRequest, regions.unregister_cuda),
-        **{name: answered(pb.ServerLiveRequest, _absent(name)) for name in ABSENT},
     }
     for name in ("ModelInfer", "ModelStreamInfer"):
         methods[name] = compressing(methods[name], settings.compression)
@@ -94,10 +91,3 @@ def rpc_handlers(
         grpc.method_handlers_generic_handler(service, guarded_all(service, handlers, settings.policy))
         for service, handlers in services.items()
     ]
-
-
-def _absent(name: str) -> Callable[[Message], Awaitable[Message]]:
-    async def refuse(_asked: Message) -> NoReturn:
-        raise InferError(Fault.UNSUPPORTED, f"{name} is not available in this version of deuteron")
-
-    return refuse

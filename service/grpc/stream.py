@@ -16,6 +16,7 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
+from ...actors.clock import now
 from ...actors.servable import Servable
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError, internal
@@ -24,6 +25,7 @@ from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
+from ..observer import GRPC, Observation
 from .forwarding import Forward
 from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
 
@@ -88,7 +90,18 @@ class StreamInference:
 class _Slot:
     """The place of one request in its stream, and the address that its model answers to."""
 
-    __slots__ = ("answered", "asked", "ended", "forms", "message", "model", "ordered", "ready", "stream")
+    __slots__ = (
+        "answered",
+        "asked",
+        "ended",
+        "forms",
+        "message",
+        "model",
+        "observation",
+        "ordered",
+        "ready",
+        "stream",
+    )
 
     def __init__(self, stream: "Stream") -> None:
         self.stream = stream
@@ -96,6 +109,7 @@ class _Slot:
         self.model: Servable | None = None
         self.asked: Request | None = None
         self.forms = OutputForms()
+        self.observation: Observation | None = None
         self.ordered = True
         """Whether those that came later wait for this one."""
         self.ready: list[bytes | InferError] = []
@@ -113,6 +127,7 @@ class Stream:
 
     def __init__(self, doorway: Doorway, context: Context, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
+        self._observer = doorway.observer
         self._regions = doorway.shared_memory
         self._context = context
         self._forward = forward
@@ -202,6 +217,7 @@ class Stream:
             self._put(slot, written(told))
 
     def _post(self, slot: _Slot) -> None:
+        received = now() if self._observer.active else None
         message = slot.message
         if self._forward is not None:
             self._forward(message, self._context)
@@ -212,17 +228,24 @@ class Stream:
             slot.ordered = False
             self._line.pop()
         self._open.add(slot)
-        model.infer(slot.asked, slot)
+        if received is not None:
+            slot.observation = self._observer.begin(GRPC, received, slot.asked, model)
+        (slot.observation or model).infer(slot.asked, slot)
 
     def take(self, slot: _Slot, response: Response) -> None:
         """Take a response for a slot; never waits and never fails its sender."""
         if slot not in self._open:
             return
+        began = now() if slot.observation is not None else 0
         if response.final:
             self._open.discard(slot)
             slot.ended = True
             self._may_read.set()
         rendered = self._render(slot, response)
+        if slot.observation is not None:
+            slot.observation.sent(began)
+            if response.final:
+                slot.observation.close()
         if rendered is not None:
             self._put(slot, rendered)
         else:
@@ -302,6 +325,8 @@ class Stream:
         self._open.discard(slot)
         if slot.model is not None and slot.asked is not None:
             slot.model.cancel(slot.asked)
+        if slot.observation is not None:
+            slot.observation.close()
 
 
 def _read_message(body: bytes) -> pb.ModelInferRequest:

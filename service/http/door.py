@@ -8,7 +8,7 @@ import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 from aiohttp.web_protocol import RequestPayloadError
 
-from ...proto.errors import Fault, InferError
+from ...proto.errors import InferError
 from ..doorway import Doorway
 from ..forwarding import forwarding_of
 from ..listening import ListenAt
@@ -24,8 +24,9 @@ from .information import Information
 from .log_settings import LogControl
 from .model_control import ModelControl
 from .responses import error_of, failure
-from .routes import Match, MethodNotAllowedError, NoRouteError, Switchboard
+from .routes import MethodNotAllowedError, NoRouteError, Switchboard
 from .shared_memory import RegionControl
+from .trace_settings import TraceControl
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -89,7 +90,7 @@ def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Ha
     max_input_size = settings.max_input_size
     information = Information(doorway, max_input_size)
     control = ModelControl(doorway, max_input_size)
-    generate = Generate(doorway.repository, max_input_size)
+    generate = Generate(doorway, max_input_size)
     regions = RegionControl(doorway.shared_memory, max_input_size)
     return {
         Operation.SERVER_LIVE: information.server_live,
@@ -105,15 +106,8 @@ def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Ha
         Operation.MODEL_UNLOAD: control.unload,
         Operation.GENERATE: generate.one,
         Operation.GENERATE_STREAM: generate.stream,
-        Operation.TRACE: _absent,
+        Operation.TRACE: TraceControl(doorway, max_input_size).handle,
         Operation.LOGGING: LogControl(doorway.log, max_input_size).handle,
         Operation.SHARED_MEMORY_STATUS: regions.status,
         Operation.SHARED_MEMORY_CHANGE: regions.change,
     }
-
-
-async def _absent(_request: BaseRequest, match: Match) -> StreamResponse:
-    """Refuse an operation of Triton's that this version does not have."""
-    raise InferError(
-        Fault.UNSUPPORTED, f"{match.operation.value} is not available in this version of deuteron"
-    )

@@ -12,13 +12,15 @@ import structlog
 from aiohttp import hdrs
 from aiohttp.web import BaseRequest
 
+from ...actors.clock import now
 from ...actors.reply import StreamReply
-from ...actors.repository import Repository
 from ...actors.servable import Servable
 from ...proto.errors import InferError, internal, invalid
 from ...proto.kserve_http.errors import HTTP_STATUS, encode_error
 from ...proto.kserve_http.generate import ONE_RESPONSE_EXPECTED, decode_generate, encode_generate, event
 from ...proto.message import Request, Response
+from ..doorway import Doorway
+from ..observer import HTTP
 from .bodies import read_body
 from .compression import IDENTITY
 from .responses import JSON, ChunkedResponse
@@ -32,17 +34,22 @@ log: Final = structlog.stdlib.get_logger(__name__)
 class Generate:
     """The handlers that ask models in plain values."""
 
-    def __init__(self, repository: Repository, max_input_size: int) -> None:
-        self._repository = repository
+    def __init__(self, doorway: Doorway, max_input_size: int) -> None:
+        self._repository = doorway.repository
+        self._observer = doorway.observer
         self._max_input_size = max_input_size
 
     async def one(self, request: BaseRequest, match: Match) -> ChunkedResponse:
         """Answer with the only response of a model; raises InferError for what keeps it from being asked."""
+        received = now() if self._observer.active else None
         model, asked = await self._read(request, match)
+        observation = None
+        if received is not None:
+            observation = self._observer.begin(HTTP, received, asked, model)
         first: Response | None = None
         count = 0
         reply = StreamReply()
-        model.infer(asked, reply)
+        (observation or model).infer(asked, reply)
         try:
             async for response in reply:
                 if not response.silent:
@@ -50,6 +57,8 @@ class Generate:
                     first = first or response
         finally:
             _let_go(model, asked, reply)
+            if observation is not None:
+                observation.close()
         status, text = (HTTPStatus.OK, b"") if first is None else _told(model, asked, first)
         if count != 1:
             text = encode_error(ONE_RESPONSE_EXPECTED)
@@ -59,9 +68,13 @@ class Generate:
 
     async def stream(self, request: BaseRequest, match: Match) -> ChunkedResponse:
         """Answer with one event a response; raises InferError for what keeps the model from being asked."""
+        received = now() if self._observer.active else None
         model, asked = await self._read(request, match)
+        observation = None
+        if received is not None:
+            observation = self._observer.begin(HTTP, received, asked, model)
         reply = StreamReply()
-        model.infer(asked, reply)
+        (observation or model).infer(asked, reply)
         answer: ChunkedResponse | None = None
         try:
             async for response in reply:
@@ -71,6 +84,8 @@ class Generate:
                     await answer.send(event(text))
         finally:
             _let_go(model, asked, reply)
+            if observation is not None:
+                observation.close()
         answer = answer or ChunkedResponse(request, HTTPStatus.OK, EVENTS)
         await answer.end()
         return answer

@@ -5,9 +5,10 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs
-from aiohttp.web import BaseRequest
+from aiohttp.web import BaseRequest, StreamResponse
 from multidict import istr
 
+from ...actors.clock import now
 from ...actors.reply import OneReply
 from ...actors.servable import Servable
 from ...proto import kserve_http
@@ -15,8 +16,10 @@ from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
 from ..doorway import Doorway
 from ..forwarding import HeaderForwarding
+from ..observer import HTTP, Observation
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
+from .observed import ObservedResponse
 from .responses import BINARY, JSON, ReadyResponse, head_of
 from .routes import Match
 
@@ -37,12 +40,14 @@ class Inference:
         self, doorway: Doorway, max_input_size: int, forwarding: HeaderForwarding | None = None
     ) -> None:
         self._repository = doorway.repository
+        self._observer = doorway.observer
         self._regions = doorway.shared_memory
         self._max_input_size = max_input_size
         self._forwarding = forwarding
 
-    async def infer(self, request: BaseRequest, match: Match) -> ReadyResponse:
+    async def infer(self, request: BaseRequest, match: Match) -> StreamResponse:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
+        received = now() if self._observer.active else None
         self._find(match)
         headers = request.headers
         json_length_text = headers.get(_JSON_LENGTH)
@@ -58,16 +63,20 @@ class Inference:
         asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, self._regions)
         if self._forwarding is not None:
             asked.parameters = {**asked.parameters, **self._forwarding.select(request.raw_headers)}
-        response = await _ask(model, asked)
-        answer = kserve_http.encode_infer(model, asked, response, forms)
         accepted = headers.get(hdrs.ACCEPT_ENCODING)
-        if accepted is not None and (preferred := preferred_encoding(accepted)) != IDENTITY:
-            return await _compress(answer, preferred)
-        size = len(answer.head) + sum(map(len, answer.blobs))
-        if answer.json_length is None:
-            return ReadyResponse(_JSON_HEAD + b"%d\r\n" % size, (answer.head,), size)
-        head = _BINARY_HEAD % answer.json_length + b"%d\r\n" % size
-        return ReadyResponse(head, (answer.head, *answer.blobs), size)
+        observation = None
+        if received is not None:
+            observation = self._observer.begin(HTTP, received, asked, model)
+        if observation is None:
+            response = await _ask(model, asked)
+            return await _answered(kserve_http.encode_infer(model, asked, response, forms), accepted)
+        try:
+            response = await _ask(observation, asked)
+            answer = kserve_http.encode_infer(model, asked, response, forms)
+            return ObservedResponse(await _answered(answer, accepted), observation)
+        except BaseException:
+            observation.close()
+            raise
 
     def _find(self, match: Match) -> Servable:
         """Return the version to ask; raises InferError where there is none, or none that HTTP can ask."""
@@ -85,7 +94,7 @@ class Inference:
         return await asyncio.to_thread(decompressed, body, encoding, self._max_input_size)
 
 
-async def _ask(model: Servable, request: Request) -> Response:
+async def _ask(model: Servable | Observation, request: Request) -> Response:
     reply = OneReply()
     model.infer(request, reply)
     try:
@@ -93,6 +102,17 @@ async def _ask(model: Servable, request: Request) -> Response:
     except asyncio.CancelledError:
         model.cancel(request)
         raise
+
+
+async def _answered(answer: kserve_http.Answer, accepted: str | None) -> ReadyResponse:
+    """Return the response in an encoding that its client accepts."""
+    if accepted is not None and (preferred := preferred_encoding(accepted)) != IDENTITY:
+        return await _compress(answer, preferred)
+    size = len(answer.head) + sum(map(len, answer.blobs))
+    if answer.json_length is None:
+        return ReadyResponse(_JSON_HEAD + b"%d\r\n" % size, (answer.head,), size)
+    head = _BINARY_HEAD % answer.json_length + b"%d\r\n" % size
+    return ReadyResponse(head, (answer.head, *answer.blobs), size)
 
 
 async def _compress(answer: kserve_http.Answer, encoding: str) -> ReadyResponse:

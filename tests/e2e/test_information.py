@@ -168,7 +168,7 @@ def test_statistics_of_all_models_come_at_once(client: Client) -> None:
     assert {(each["name"], each["version"]) for each in told} == READY_MODELS
 
 
-# --- metrics, and what is not there yet ---
+# --- metrics ---
 
 
 def test_metrics_are_told_in_prometheus_text(house: Server) -> None:
@@ -179,10 +179,3 @@ def test_metrics_are_told_in_prometheus_text(house: Server) -> None:
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert house.read_metric("nv_inference_request_success", model="echo") == before + 1
-
-
-@pytest.mark.parametrize("method", ["get_trace_settings"])
-def test_what_this_version_does_not_have_is_refused_and_named(client: Client, method: str) -> None:
-    status, message = client.refusal(method)
-    assert status == ("501" if client.is_http else "StatusCode.UNIMPLEMENTED")
-    assert message.endswith("is not available in this version of deuteron")

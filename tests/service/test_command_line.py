@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from deuteron import __version__
+from deuteron.proto.trace_level import TraceLevel
 from deuteron.service.arguments import read_settings
 from deuteron.service.cli import main, serve_help
 from deuteron.service.option import Option, Presence, default_of
 from deuteron.service.options import GROUPS, OPTIONS
-from deuteron.service.settings import ControlMode, LogFormat, Settings
+from deuteron.service.settings import ControlMode, LogFormat, Settings, TraceSettings
 from deuteron.service.values import OptionError
 
 
@@ -72,6 +73,24 @@ def test_a_repository_is_all_it_takes(tmp_path: Path) -> None:
         (["--log-verbose=true"], "log.verbose", 1),
         (["--log-verbose=3"], "log.verbose", 3),
         (["--log-format=ISO8601"], "log.format", LogFormat.ISO8601),
+        (["--access-log-file=a.jsonl"], "access_log.file", Path("a.jsonl")),
+        (["--access-log-rate=10"], "access_log.rate", 10),
+        (["--access-log-rate=0"], "access_log.rate", 1),
+        (["--trace-config=rate=7"], "trace.rate", 7),
+        (["--trace-config", "count=7"], "trace.count", 7),
+        (["--trace-config=Triton,log-frequency=7"], "trace.log_frequency", 7),
+        (["--trace-config=mode=triton", "--trace-config=triton,file=a"], "trace.file", Path("a")),
+        (["--trace-config=level=timestamps"], "trace.level", TraceLevel.TIMESTAMPS),
+        (
+            ["--trace-config=level=TENSORS", "--trace-level=TIMESTAMPS"],
+            "trace.level",
+            TraceLevel.TENSORS | TraceLevel.TIMESTAMPS,
+        ),
+        (["--trace-config=level=TENSORS", "--trace-config=level=OFF"], "trace.level", TraceLevel.OFF),
+        (["--trace-config=rate=7", "--trace-rate=8"], "trace.rate", 7),
+        (["--trace-file=a"], "trace.file", Path("a")),
+        (["--trace-count=8"], "trace.count", 8),
+        (["--trace-log-frequency=8"], "trace.log_frequency", 8),
         (["--log-file=a.log"], "log.file", Path("a.log")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -157,6 +176,18 @@ def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path:
             "--backend-config option format is '<backend name>,<setting>=<value>'. Got a",
         ),
         (["--metrics-config=a"], "--metrics-config option format is <setting>=<value>. Got a"),
+        (
+            ["--trace-config=rate"],
+            "--trace-config option format is '<trace mode>,<setting>=<value>'. Got rate",
+        ),
+        (["--trace-config=,file=a"], "No trace mode specified. --trace-config option format is"),
+        (["--trace-config=triton,rate=1"], "--trace-config knows no setting 'triton,rate'"),
+        (["--trace-config=x,file=a"], "invalid value for trace mode option: x."),
+        (["--trace-config=mode=opentelemetry"], "--trace-config mode=opentelemetry is not available"),
+        (["--trace-config=opentelemetry,url=x"], "--trace-config mode=opentelemetry is not available"),
+        (["--trace-config=level=x"], "invalid value for trace level option: x"),
+        (["--trace-config=count=-2"], "Provided option value is out of bound. Got -2"),
+        (["--trace-rate=-1"], "Provided option value is out of bound. Got -1"),
         (["--metrics-config=a=b"], "--metrics-config knows no setting 'a'"),
         (["--metrics-config=summary_quantiles=0.5"], "Invalid option: [0.5]. No ':' delimiter found."),
         (["--metrics-config=summary_quantiles=1.5:0"], "A quantile lies between 0 and 1"),
@@ -228,6 +259,9 @@ def test_what_is_not_there_is_refused_unless_it_asks_for_nothing(models: str, op
         assert read_settings([models, f"--{option.name}={same}"], {}) == read_settings([models], {})
 
 
+TRACE_CONFIG = {f"trace.{field.name}" for field in fields(TraceSettings)}
+"""What `--trace-config` sets."""
+
 METRICS_CONFIG = {
     "metrics.counter_latencies",
     "metrics.histogram_latencies",
@@ -255,6 +289,7 @@ def test_every_setting_has_an_option_and_every_option_a_name_of_its_own() -> Non
         "remarks",
         "repository.auto_complete",
         *METRICS_CONFIG,
+        *TRACE_CONFIG,
     }
     assert places == leaves - derived
     assert len(OPTIONS) == sum(len(group.options) for group in GROUPS)

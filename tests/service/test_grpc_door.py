@@ -15,7 +15,6 @@ from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.schema import health_pb2
 from deuteron.service.doorway import Doorway
 from deuteron.service.grpc.front import GrpcFront, channel_options, grpc_front
-from deuteron.service.grpc.methods import ABSENT
 from deuteron.service.grpc.rpc import STATUS_OF
 from deuteron.service.settings import ControlMode, GrpcSettings, KeepaliveSettings
 
@@ -189,14 +188,6 @@ async def test_a_long_message_still_fits_into_a_status(client: InferenceServerCl
     assert caught.value.status() == "StatusCode.NOT_FOUND"
     assert caught.value.message().startswith(f"Request for unknown model: '{letter * 300}")
     assert caught.value.message().endswith("…")
-
-
-@pytest.mark.parametrize("method", ABSENT)
-async def test_what_is_not_there_says_so(channel: grpc.aio.Channel, method: str) -> None:
-    assert await status_of(raw(channel, f"/inference.GRPCInferenceService/{method}")) == (
-        grpc.StatusCode.UNIMPLEMENTED,
-        f"{method} is not available in this version of deuteron",
-    )
 
 
 async def test_every_method_of_tritons_service_is_answered(

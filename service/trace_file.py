@@ -1,0 +1,105 @@
+"""Triton's trace file: a JSON array of small objects, several for each trace.
+
+Files are written on a thread of their own, in the order they were asked for, so that a slow disk holds up no
+request.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import structlog
+
+from ..proto.datatypes import Datatype
+from ..proto.tensor import Tensor
+from ..proto.trace import Trace
+
+log: Final = structlog.stdlib.get_logger(__name__)
+
+MAX_ELEMENTS: Final = 1 << 20
+"""Elements up to which a tensor is written; of a larger one only name, shape and datatype are."""
+
+
+def spell(trace: Trace) -> str:
+    """Return the objects of a trace and of its children, separated by commas."""
+    return ",".join(orjson.dumps(each).decode() for each in _objects(trace))
+
+
+def _objects(trace: Trace) -> Iterator[dict[str, Any]]:
+    about: dict[str, Any] = {
+        "id": trace.id,
+        "model_name": trace.model_name,
+        "model_version": trace.model_version,
+    }
+    if trace.request_id:
+        about["request_id"] = trace.request_id.encode(errors="replace").decode()
+    if trace.parent_id:
+        about["parent_id"] = trace.parent_id
+    yield about
+    for activity, name, tensor in trace.tensors:
+        yield {"id": trace.id, "activity": activity, "tensor": _tensor(name, tensor)}
+    for activity, moment in trace.moments:
+        yield {"id": trace.id, "timestamps": [{"name": activity, "ns": moment}]}
+    yield from chain.from_iterable(map(_objects, trace.children))
+
+
+def _tensor(name: str, tensor: Tensor) -> dict[str, str]:
+    return {
+        "name": name,
+        "data": _data(tensor) if tensor.element_count <= MAX_ELEMENTS else "",
+        "shape": ",".join(map(str, tensor.shape)),
+        "dtype": tensor.datatype.wire_name,
+    }
+
+
+def _data(tensor: Tensor) -> str:
+    """Return the elements of a tensor; Triton writes none of the short floats."""
+    if tensor.datatype in (Datatype.FP16, Datatype.BF16):
+        return ""
+    array = tensor.numpy().reshape(-1)
+    if tensor.datatype is Datatype.BYTES:
+        return ",".join(f'"{bytes(each).decode(errors="replace")}"' for each in array)
+    if tensor.datatype in (Datatype.FP32, Datatype.FP64):
+        return ",".join(f"{each:g}" for each in array.tolist())
+    return ",".join(map(str, array.astype(np.uint8).tolist() if array.dtype == np.bool_ else array.tolist()))
+
+
+class TraceFile:
+    """The file that traces go to, and its numbered siblings."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._index = 0
+        self._is_open = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trace_file")
+
+    def append(self, text: str) -> None:
+        """Have traces written to the file itself."""
+        head = "," if self._is_open else "["
+        mode = "a" if self._is_open else "w"
+        self._is_open = True
+        self._thread.submit(_write, self._path, mode, head + text)
+
+    def save(self, text: str) -> None:
+        """Have traces written to a file of their own, next to the others."""
+        path = self._path.with_name(f"{self._path.name}.{self._index}")
+        self._index += 1
+        self._thread.submit(_write, path, "w", f"[{text}]")
+
+    def close(self) -> None:
+        """Complete the file; blocks until all is written."""
+        if self._is_open:
+            self._thread.submit(_write, self._path, "a", "]")
+        self._thread.shutdown()
+
+
+def _write(path: Path, mode: str, text: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        log.error("failed creating trace file: %s", error)  # noqa: TRY400 - the operator's mistake, not ours

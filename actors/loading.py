@@ -134,9 +134,7 @@ class Loader:
         return EnsembleVersion(config, version, prepared.labels, self._statistics(config), self._find)
 
     def _statistics(self, config: ModelConfig) -> Statistics:
-        return Statistics(
-            streaming=config.decoupled, latencies=latencies_of(config, self._options.latencies)
-        )
+        return Statistics(streaming=config.decoupled, latencies=latencies_of(config, self._options.latencies))
 
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""

@@ -14,6 +14,8 @@ from deuteron.backends.catalog import Catalog
 from deuteron.proto.message import Request, Response
 from deuteron.proto.tensor import Tensor
 
+from .asking import House
+
 IDENTITY = """
 backend: "identity"
 max_batch_size: 8
@@ -77,3 +79,10 @@ def infer() -> Infer:
         return await reply
 
     return infer_
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house whose models are still to be loaded; it is closed at the end of the test."""
+    async with AsyncExitStack() as stack:
+        yield House(tmp_path, stack)

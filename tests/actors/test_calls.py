@@ -2,193 +2,12 @@
 
 import asyncio
 import json
-import textwrap
-from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deuteron.actors.calls import Calls
-from deuteron.actors.loading import LoadOptions
-from deuteron.actors.reply import OneReply
-from deuteron.actors.repository import Repository
-from deuteron.backends.catalog import Catalog
-from deuteron.proto.message import Request, Response
-
-HEAD = """
-import asyncio
-import gc
-import json
-import threading
-
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-def ask(model="double", value=1.0, name="IN", outputs=("OUT",), **settings):
-    tensor = pb_utils.Tensor(name, np.array([[value]], np.float32))
-    return pb_utils.InferenceRequest(
-        inputs=[tensor], requested_output_names=outputs, model_name=model, **settings
-    )
-
-def count(*values):
-    tensor = pb_utils.Tensor("IN", np.array(values, np.int32))
-    return pb_utils.InferenceRequest(
-        inputs=[tensor], requested_output_names=["OUT"], model_name="count"
-    )
-
-def told(response):
-    if response.has_error():
-        return f"{response.error().code().name}: {response.error().message()}"
-    return [tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()]
-"""
-
-# A model that says, as JSON, what the body of its `tell` returns.
-TELLING = (
-    HEAD
-    + """
-class TritonPythonModel:
-    def initialize(self, args):
-        self.args = args
-
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        text = np.array([json.dumps(self.tell(request))], np.object_)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("TOLD", text)])
-
-    def tell(self, request):
-"""
-)
-TELLING_CONFIG = """
-backend: "python"
-input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1, 1 ] optional: true }]
-output [{ name: "TOLD" data_type: TYPE_STRING dims: [ 1 ] }]
-"""
-
-DOUBLE = (
-    HEAD
-    + """
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        value = request.inputs()[0].as_numpy()
-        if value[0, 0] < 0:
-            error = pb_utils.TritonError("negative", pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(error=error)
-        known = [request.request_id(), request.correlation_id(), request.flags(), request.timeout()]
-        text = json.dumps([*known, json.loads(request.parameters()), request.requested_output_names()])
-        about = pb_utils.Tensor("ABOUT", np.array([[text]], np.object_))
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", value * 2), about])
-"""
-)
-DOUBLE_CONFIG = """
-backend: "python"
-max_batch_size: 4
-input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1 ] }]
-output [
-  { name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] },
-  { name: "ABOUT" data_type: TYPE_STRING dims: [ 1 ] }
-]
-"""
-
-# One response for each element, a negative one when the request is cancelled; then the final flag alone.
-COUNT = (
-    HEAD
-    + """
-class TritonPythonModel:
-    def execute(self, requests):
-        for request in requests:
-            threading.Thread(target=self.count, args=(request, request.get_response_sender())).start()
-
-    def count(self, request, sender):
-        for value in request.inputs()[0].as_numpy():
-            while value < 0 and not request.is_cancelled():
-                threading.Event().wait(0.001)
-            out = pb_utils.Tensor("OUT", np.array([value], np.int32))
-            sender.send(pb_utils.InferenceResponse([out]))
-        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-"""
-)
-COUNT_CONFIG = """
-backend: "python"
-model_transaction_policy { decoupled: true }
-input [{ name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }]
-output [{ name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] }]
-"""
-
-TWICE_CONFIG = """
-platform: "ensemble"
-max_batch_size: 4
-input [{ name: "IN" data_type: TYPE_FP32 dims: [ 1 ] }]
-output [{ name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] }]
-ensemble_scheduling { step [
-  { model_name: "double" model_version: -1
-    input_map { key: "IN" value: "IN" } output_map { key: "OUT" value: "between" } },
-  { model_name: "double" model_version: -1
-    input_map { key: "IN" value: "between" } output_map { key: "OUT" value: "OUT" } }
-] }
-"""
-
-
-class House:
-    """A repository on disk with models that can be asked, and the calls of its models."""
-
-    def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
-        self.directory = directory
-        self._stack = stack
-        self.write("double", DOUBLE, DOUBLE_CONFIG)
-        self.write("count", COUNT, COUNT_CONFIG)
-        self.write("twice", "", TWICE_CONFIG)
-
-    def write(self, name: str, source: str, config: str) -> None:
-        """Write a model."""
-        (self.directory / name / "1").mkdir(parents=True)
-        (self.directory / name / "1" / "model.py").write_text(source)
-        (self.directory / name / "config.pbtxt").write_text(config)
-
-    def write_telling(self, name: str, tell: str, config: str = TELLING_CONFIG) -> None:
-        """Write a model that tells what this body of a function returns."""
-        self.write(name, TELLING + textwrap.indent(textwrap.dedent(tell), " " * 8), config)
-
-    async def open(self, *, explicit: bool = True) -> None:
-        """Load all models."""
-        self.calls = Calls(explicit=explicit)
-        catalog = Catalog(house=self.calls)
-        self.repository = await self._stack.enter_async_context(
-            Repository([self.directory], catalog, LoadOptions())
-        )
-        await self._stack.enter_async_context(self.calls.carry(self.repository.find))
-        failed = await self.repository.load_at_start(None)
-        assert not failed, self.repository.index()
-        self.calls.allow_control(self.repository.load, self.repository.unload)
-
-    async def ask(self, name: str = "caller") -> Any:  # noqa: ANN401 - what a model tells
-        """Ask a model that tells something, and return what it tells."""
-        reply = OneReply()
-        self.repository.find(name).infer(Request(name), reply)
-        return _told(await asyncio.wait_for(reply, 20))
-
-    async def tell(self, body: str) -> Any:  # noqa: ANN401 - what a model tells
-        """Load all models, with one called `caller` that tells what this body returns; return that."""
-        self.write_telling("caller", body)
-        await self.open()
-        return await self.ask()
-
-
-def _told(response: Response) -> Any:  # noqa: ANN401 - what a model tells
-    return json.loads(response.outputs["TOLD"].numpy()[0])
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A house whose models are still to be loaded; it is closed at the end of the test."""
-    async with AsyncExitStack() as stack:
-        yield House(tmp_path, stack)
+from .asking import TELLING_CONFIG, House, until
 
 
 async def test_a_model_asks_another_and_waits(house: House) -> None:
@@ -377,7 +196,7 @@ async def test_calls_in_a_circle_end_when_the_server_stops(house: House, circle:
         house.write("around", "", AROUND_CONFIG)
     await house.open()
     waiting = asyncio.ensure_future(house.ask())
-    await _until(lambda: len(house.calls._pending) == len(CIRCLES[circle]))
+    await until(lambda: len(house.calls._pending) == len(CIRCLES[circle]))
     house.calls.stop()
     message = json.dumps(await waiting)
     assert "the server is stopping, and model" in message
@@ -399,7 +218,7 @@ async def test_a_call_in_flight_is_served_when_the_server_stops(house: House) ->
     )
     await house.open()
     waiting = asyncio.ensure_future(house.ask())
-    await _until(lambda: bool(house.calls._pending))
+    await until(lambda: bool(house.calls._pending))
     house.calls.stop()
     await house.repository.unload("caller")
     assert await waiting == [[[1]], [[-1]], [], [[8.0]]]
@@ -412,7 +231,7 @@ async def test_calls_that_outlive_the_house_fail(tmp_path: Path) -> None:
         house.write_telling("caller", "return [told(each) for each in count(1, -1).exec(decoupled=True)]")
         await house.open()
         waiting = asyncio.ensure_future(house.ask())
-        await _until(lambda: bool(house.calls._pending))
+        await until(lambda: bool(house.calls._pending))
         async with house.calls.carry(house.repository.find):
             pass
         assert (await waiting)[-1] == "UNAVAILABLE: the server has ended, no model can be asked any more"
@@ -420,135 +239,15 @@ async def test_calls_that_outlive_the_house_fail(tmp_path: Path) -> None:
         assert told == "UNAVAILABLE: the server has ended, no model can be asked any more"
 
 
-async def test_whether_a_model_is_ready_can_be_asked(house: House) -> None:
-    told = await house.tell("""
-        return [pb_utils.is_model_ready(*each)
-                for each in (("double",), ("double", "1"), ("double", "2"), ("nobody",), ("twice",))]
-    """)
-    assert told == [True, True, False, False, True]
-
-
-FAILED = "Failed to {}: Failed to process the request for model 'caller_0', message: {}"
-
-NO_VERSION = (
-    "failed to get model version from specified version string '{}', version should be an integral value > 0"
-)
-
-CONTROL_ERRORS = {
-    "load_model('nobody')": FAILED.format(
-        "load model", "failed to load 'nobody', failed to poll from model repository"
-    ),
-    "load_model('double', files=[1])": (
-        "failed to load model 'double', files should be a dictionary of file paths and file contents"
-    ),
-    "is_model_ready('double', 'x')": FAILED.format("check model readiness", NO_VERSION.format("x")),
-    "is_model_ready('double', '-3')": FAILED.format("check model readiness", NO_VERSION.format("-3")),
-}
-
-
-@pytest.mark.parametrize("call", CONTROL_ERRORS)
-async def test_a_wish_that_cannot_be_granted_is_refused(house: House, call: str) -> None:
-    told = await house.tell(f"""
-        try:
-            pb_utils.{call}
-        except pb_utils.TritonModelException as error:
-            return str(error)
-    """)
-    assert told == CONTROL_ERRORS[call]
-
-
-async def test_a_model_unloads_and_loads_another(house: House) -> None:
-    told = await house.tell("""
-        pb_utils.unload_model("double")
-        gone = told(ask().exec())
-        pb_utils.load_model("double")
-        pb_utils.unload_model("nobody")
-        return [gone, told(ask(value=5).exec())]
-    """)
-    assert "is not ready" in told[0]
-    assert told[1] == [[10.0]]
-
-
-async def test_a_model_reloads_itself(house: House) -> None:
-    assert await house.tell('pb_utils.load_model("caller", config="")') is None
-
-
-async def test_without_explicit_control_nothing_is_loaded(house: House) -> None:
-    house.write_telling(
-        "caller",
-        """
-        try:
-            pb_utils.load_model("double")
-        except pb_utils.TritonModelException as error:
-            return str(error)
-    """,
-    )
-    await house.open(explicit=False)
-    assert await house.ask() == FAILED.format(
-        "load model", "explicit model load / unload is not allowed if polling is enabled"
-    )
-
-
-async def test_nothing_is_loaded_while_the_server_starts_or_stops(house: House) -> None:
-    house.write_telling(
-        "caller",
-        """
-        try:
-            pb_utils.unload_model("double")
-        except pb_utils.TritonModelException as error:
-            return str(error)
-    """,
-    )
-    await house.open()
-    house.calls.stop()
-    assert await house.ask() == FAILED.format("unload model", "Server not ready")
-
-
-INITIALIZES = (
-    HEAD
-    + """
-class TritonPythonModel:
-    def initialize(self, args):
-        STATEMENT
-
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse([]) for request in requests]
-"""
-)
-
-
-@pytest.mark.parametrize(
-    ("statement", "message"),
-    [
-        ("ask().exec()", "TritonModelException: BLS is only supported during the 'execute' function."),
-        ("pb_utils.load_model('early')", "'early' is being loaded, and would wait for itself"),
-        ("pb_utils.load_model('double')", "Server not ready"),
-    ],
-)
-async def test_a_model_that_asks_too_early_does_not_load(house: House, statement: str, message: str) -> None:
-    house.write("early", INITIALIZES.replace("STATEMENT", statement), TELLING_CONFIG)
-    with pytest.raises(AssertionError, match="READY"):
-        await house.open()
-    (early,) = (entry for entry in house.repository.index() if entry.name == "early")
-    assert message in early.reason
-
-
 async def test_a_stream_let_go_of_is_withdrawn(house: House) -> None:
     """`count` ends only when it is cancelled, so the end of the call shows that it was."""
     told = await house.tell("return told(next(count(1, -1).exec(decoupled=True)))")
     assert told == [[1]]
-    await _until(lambda: not house.calls._pending)
+    await until(lambda: not house.calls._pending)
 
 
 async def test_a_stream_that_was_never_read_is_done(house: House) -> None:
     """As in Triton: a model may ask for what another does, not for what it answers."""
     assert await house.tell("count(1, 2, 3).exec(decoupled=True)") is None
-    await _until(lambda: not house.calls._pending)
+    await until(lambda: not house.calls._pending)
     assert house.repository.find("count").statistics.success.count == 1
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds; fails when that takes too long."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens on other threads
-            await asyncio.sleep(0.001)

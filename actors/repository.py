@@ -10,7 +10,7 @@ leaves with it, and when a model comes back or is loaded anew, the ensembles ove
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -37,6 +37,7 @@ from .records import (
 from .servable import Servable
 from .serving import Serving
 from .sources import Source, read_source, steps_of
+from .undertakings import Undertakings
 
 log: Final = structlog.get_logger("deuteron.repository")
 
@@ -61,7 +62,7 @@ class Repository:
         self._records: dict[str, ModelRecord] = {}
         self._listing = Listing({}, frozenset())
         self._in_flight: dict[str, asyncio.Future[None]] = {}
-        self._undertakings: set[asyncio.Task[None]] = set()
+        self._undertakings = Undertakings()
         self._clock = count(1)
         self._loaded_lately: set[str] = set()
         self.live = False
@@ -157,7 +158,7 @@ class Repository:
 
     async def load(self, name: str, override: Override = NO_OVERRIDE) -> None:
         """Load a model, or load anew what has changed of it; raises InferError where it cannot be loaded."""
-        await self._see_through(self._load_asked(name, override))
+        await self._undertakings.see_through(self._load_asked(name, override))
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Begin to unload all versions of a model; one that is not loaded is unloaded already.
@@ -165,7 +166,7 @@ class Repository:
         With `dependents` the models it is made of go as well, unless somebody asked for them or another
         ensemble needs them.
         """
-        await self._see_through(self._unload(name, dependents=dependents))
+        await self._undertakings.see_through(self._unload(name, dependents=dependents))
 
     async def follow(self, changed: Iterable[str], removed: Iterable[str]) -> None:
         """Load what has changed on disk and unload what is gone; the index tells what cannot be loaded."""
@@ -182,9 +183,7 @@ class Repository:
     async def close(self) -> None:
         """Refuse what comes from now on, drain every model, and wait until all have ended."""
         self.stopping = True
-        for task in self._undertakings:
-            task.cancel()
-        await asyncio.gather(*self._undertakings, return_exceptions=True)
+        await self._undertakings.close()
         await self._builder.close()
         for servable in list(self.served()):
             servable.drain()
@@ -379,13 +378,6 @@ class Repository:
             record.visitors -= 1
             if record.blank:
                 del self._records[name]
-
-    async def _see_through(self, undertaking: Coroutine[None, None, None]) -> None:
-        """Let something come to its end, even where whoever asked for it has gone away."""
-        task = asyncio.create_task(undertaking)
-        self._undertakings.add(task)
-        task.add_done_callback(self._undertakings.discard)
-        await asyncio.shield(task)
 
 
 def _not_polled(name: str) -> InferError:

@@ -313,3 +313,62 @@ async def test_a_server_ends_though_a_load_hangs(write_model: Write, open_reposi
     with pytest.raises(asyncio.CancelledError):
         await asked
     (directory / "go").touch()
+
+
+async def test_a_repository_that_is_closed_loads_nothing(write_model: Write, open_repository: Open) -> None:
+    """What would begin to serve now would never end."""
+    write_model("identity")
+    repository = await open_repository([])
+    await repository.close()
+    for undertaking in (repository.load("identity"), repository.unload("identity")):
+        with pytest.raises(InferError, match="Server not ready"):
+            await undertaking
+
+
+async def test_a_model_may_have_several_configurations_of_which_the_operator_names_one(
+    write_model: Write, open_repository: Open
+) -> None:
+    """A model that has none of that name is served as its only one says."""
+    configs = write_model("identity") / "configs"
+    configs.mkdir()
+    (configs / "small.pbtxt").write_text(ALL_VERSIONS.replace("max_batch_size: 8", "max_batch_size: 2"))
+    write_model("other")
+    repository = await open_repository(None, LoadOptions(config_name="small"))
+    assert repository.find("identity").config.max_batch_size == 2
+    assert repository.find("other").config.max_batch_size == 8
+
+
+WARMED = (
+    ALL_VERSIONS
+    + """
+parameters { key: "fail_every" value { string_value: "3" } }
+model_warmup { name: "twice" batch_size: 4 count: 2
+  inputs { key: "INPUT0" value { data_type: TYPE_FP32 dims: [ 4 ] random_data: true } } }
+"""
+)
+
+
+async def test_an_instance_has_run_its_samples_before_it_serves(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
+    """The engine refuses its third execution, which is the first of a client; the samples are not counted."""
+    write_model("identity", WARMED)
+    repository = await open_repository()
+    statistics = repository.find("identity").statistics
+    assert (statistics.inference_count, statistics.execution_count) == (0, 0)
+    with pytest.raises(InferError):
+        await infer(repository, "identity", ask())
+    assert (await infer(repository, "identity", ask())).outputs
+
+
+async def test_a_sample_that_fails_keeps_the_version_from_serving(
+    write_model: Write, open_repository: Open
+) -> None:
+    """And the version that serves already goes on."""
+    write_model("identity")
+    repository = await open_repository()
+    before = repository.find("identity")
+    write_model("identity", WARMED.replace('"3"', '"1"'))
+    with pytest.raises(InferError, match="failed to run warmup sample 'twice': "):
+        await repository.load("identity")
+    assert repository.find("identity") is before

@@ -21,8 +21,11 @@ from ..backends.house import Receive, Withdraw
 from ..backends.private_directory import Override
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Request, Response
+from .clock import now
 from .conductor import Find
+from .schedule import Job
 from .servable import Servable
+from .tracing import trace_job, trace_responses
 
 Wish = Coroutine[Any, Any, None]
 Load = Callable[[str, Override], Wish]
@@ -193,6 +196,7 @@ class _Call:
         "_calls",
         "_decoupled",
         "_ended",
+        "_job",
         "_receive",
         "_request",
         "_response",
@@ -211,6 +215,7 @@ class _Call:
         self._receive = receive
         self._decoupled = decoupled
         self._ended = False
+        self._job: Job | None = None
         self._response: Response | None = None
         """The response of a model that sends one, until it closes the request."""
 
@@ -221,7 +226,8 @@ class _Call:
             self.servable = self._calls.find(name, self._request.model_version)
             if self.servable.config.decoupled and not self._decoupled:
                 raise internal(_DECOUPLED % name)
-            self.servable.infer(self._request, self)
+            self._begin_trace()
+            self._job = self.servable.infer(self._request, self)
         except InferError as error:
             text = f"Model {name} - Error when running inference: {error.message}"
             self._end(Response(error=internal(text)))
@@ -233,6 +239,8 @@ class _Call:
         """Take a response of the other model."""
         if self._ended:
             return
+        if self._request.trace is not None:
+            trace_responses(self._request.trace, response)
         if self._decoupled:
             if response.final:
                 self._end(response)
@@ -263,7 +271,16 @@ class _Call:
     def _end(self, response: Response) -> None:
         self._ended = True
         self._calls.ended(self)
+        if self._job is not None and self._request.trace is not None:
+            trace_job(self._request.trace, self._job, self.servable.name, self.servable.version, now())
         self._receive(response)
+
+    def _begin_trace(self) -> None:
+        """Hang a trace of its own on the request, below that of the request it is made for."""
+        request = self._request
+        if request.trace is not None:
+            request.trace = request.trace.child()
+            request.trace.show("TENSOR_QUEUE_INPUT", request.inputs)
 
 
 def _reached(waits_for: Mapping[str, Iterable[str]], names: Iterable[str]) -> set[str]:

@@ -22,7 +22,8 @@ class House(Protocol):
     def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
         """Send a request to another model and return at once; whatever goes wrong comes as a response.
 
-        `caller` is the name of the model that asks. With `decoupled` there is a response each time the other
+        `caller` is the name of the model that asks; the trace of the request, if it has one, is that of the
+        request it is made for. With `decoupled` there is a response each time the other
         model sends one, the final one last; without, there is exactly one.
         """
 

@@ -47,7 +47,7 @@ class ArrivedRequest(InferenceRequest):
         self._caller = None
         self._inputs = None
         self._flags = None
-        self._trace = _NO_TRACE
+        self._trace = _NO_TRACE if request.trace is None else InferenceTrace(request.trace)
         self._sender = None
         self._answer = None
         self._settled = False

@@ -1,11 +1,17 @@
 """Python models that ask other models, in a whole repository: every way to ask, and every way it can end."""
 
 import asyncio
+import itertools
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
+from deuteron.actors.reply import OneReply
+from deuteron.proto.message import Request
+from deuteron.proto.trace import Trace
+from deuteron.proto.trace_level import TraceLevel
 
 from .asking import TELLING_CONFIG, House, until
 
@@ -14,6 +20,33 @@ async def test_a_model_asks_another_and_waits(house: House) -> None:
     assert await house.tell("return told(ask(value=4).exec())") == [[8.0]]
     statistics = house.repository.find("double").statistics
     assert (statistics.success.count, statistics.pending) == (1, 0)
+
+
+async def test_what_is_asked_for_a_traced_request_is_traced_below_it(house: House) -> None:
+    """As far as the model hands its trace on."""
+    house.write_telling(
+        "caller", "return [told(ask(value=1, trace=each).exec()) for each in (request.trace(), None)]"
+    )
+    await house.open()
+    trace = Trace(itertools.count(1), TraceLevel.TIMESTAMPS | TraceLevel.TENSORS)
+    reply = OneReply()
+    house.repository.find("caller").infer(Request("caller", trace=trace), reply)
+    await reply
+    (child,) = trace.children
+    assert (child.parent_id, child.model_name, child.model_version) == (1, "double", 1)
+    assert [name for name, _ in child.moments] == [
+        "REQUEST_START",
+        "QUEUE_START",
+        "COMPUTE_START",
+        "COMPUTE_INPUT_END",
+        "COMPUTE_OUTPUT_START",
+        "COMPUTE_END",
+        "REQUEST_END",
+    ]
+    assert [(activity, name) for activity, name, _ in child.tensors] == [
+        ("TENSOR_QUEUE_INPUT", "IN"),
+        ("TENSOR_BACKEND_OUTPUT", "OUT"),
+    ]
 
 
 async def test_a_model_asks_an_ensemble(house: House) -> None:

@@ -172,4 +172,5 @@ class InferenceRequest:
             correlation,
             asked.priority,
             asked.timeout_us,
+            trace=self._trace.source,
         )

@@ -9,6 +9,7 @@ class Operation(Enum):
     SERVER_LIVE = "server live"
     SERVER_READY = "server ready"
     SERVER_METADATA = "server metadata"
+    DESCRIPTION = "description of the protocol"
     MODEL_READY = "model ready"
     MODEL_METADATA = "model metadata"
     MODEL_CONFIG = "model configuration"

@@ -33,6 +33,7 @@ GROUP_OF_OPERATION: Final[Mapping[Operation, Group]] = {
     Operation.SERVER_READY: Group.HEALTH,
     Operation.MODEL_READY: Group.HEALTH,
     Operation.SERVER_METADATA: Group.METADATA,
+    Operation.DESCRIPTION: Group.METADATA,
     Operation.MODEL_METADATA: Group.METADATA,
     Operation.MODEL_CONFIG: Group.MODEL_CONFIG,
     Operation.STATISTICS: Group.STATISTICS,

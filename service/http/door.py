@@ -23,6 +23,7 @@ from .inference import Inference
 from .information import Information
 from .log_settings import LogControl
 from .model_control import ModelControl
+from .openapi import Description
 from .responses import error_of, failure
 from .routes import MethodNotAllowedError, NoRouteError, Switchboard
 from .shared_memory import RegionControl
@@ -96,6 +97,7 @@ def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Ha
         Operation.SERVER_LIVE: information.server_live,
         Operation.SERVER_READY: information.server_ready,
         Operation.SERVER_METADATA: information.server_metadata,
+        Operation.DESCRIPTION: Description(doorway.version).tell,
         Operation.MODEL_READY: information.model_ready,
         Operation.MODEL_METADATA: information.model_metadata,
         Operation.MODEL_CONFIG: information.model_config,

@@ -21,6 +21,8 @@ REMEMBERED: Final = 4096
 class Route:
     """One row: the paths, the methods they allow, the operation they mean."""
 
+    template: str
+    """The paths as people read them: what is in brackets may be left out, names are in braces."""
     pattern: re.Pattern[str]
     methods: frozenset[str]
     operation: Operation
@@ -42,36 +44,56 @@ class Match:
     """What is to be done with the region: `register` or `unregister` it."""
 
 
-def _route(pattern: str, methods: str, operation: Operation) -> Route:
-    return Route(re.compile(pattern, re.ASCII), frozenset(methods.split()), operation)
+_FORMS: Final = {"version": "[0-9]+", "memory": "system|cuda", "change": "register|unregister"}
+"""What may stand for the names in braces that do not stand for anything but a slash."""
 
 
-_MODEL: Final = r"/v2/models/(?P<model>[^/]+)"
-_VERSION: Final = r"(?:/versions/(?P<version>[0-9]+))?"
-_REPOSITORY: Final = r"/v2/repository(?:/(?P<repository>[^/]+))?"
-_REGION: Final = r"/v2/(?P<memory>system|cuda)sharedmemory(?:/region/(?P<region>[^/]+))?"
+def _route(template: str, methods: str, operation: Operation) -> Route:
+    bare = template.replace("[", "(?:").replace("]", ")?")
+    pattern = re.sub(r"\{(\w+)\}", lambda name: f"(?P<{name[1]}>{_FORMS.get(name[1], '[^/]+')})", bare)
+    return Route(template, re.compile(pattern, re.ASCII), frozenset(methods.split()), operation)
+
+
+_MODEL: Final = "/v2/models/{model}[/versions/{version}]"
+_REPOSITORY: Final = "/v2/repository[/{repository}]"
+_REGION: Final = "/v2/{memory}sharedmemory[/region/{region}]"
 
 ROUTES: Final = (
-    _route(r"/v2/models/stats", "GET", Operation.STATISTICS),
-    _route(r"/v2/logging", "GET POST", Operation.LOGGING),
-    _route(_MODEL + _VERSION + "/infer", "POST", Operation.INFER),
-    _route(_MODEL + _VERSION + "/generate", "POST", Operation.GENERATE),
-    _route(_MODEL + _VERSION + "/generate_stream", "POST", Operation.GENERATE_STREAM),
-    _route(_MODEL + _VERSION + "/ready", "GET", Operation.MODEL_READY),
-    _route(_MODEL + _VERSION + "/config", "GET", Operation.MODEL_CONFIG),
-    _route(_MODEL + _VERSION + "/stats", "GET", Operation.STATISTICS),
-    _route(_MODEL + "/trace/setting", "GET POST", Operation.TRACE),
-    _route(_MODEL + _VERSION, "GET", Operation.MODEL_METADATA),
-    _route(r"/v2", "GET", Operation.SERVER_METADATA),
-    _route(r"/v2/health/live", "GET", Operation.SERVER_LIVE),
-    _route(r"/v2/health/ready", "GET", Operation.SERVER_READY),
+    _route("/v2/models/stats", "GET", Operation.STATISTICS),
+    _route("/v2/logging", "GET POST", Operation.LOGGING),
+    _route(_MODEL + "/infer", "POST", Operation.INFER),
+    _route(_MODEL + "/generate", "POST", Operation.GENERATE),
+    _route(_MODEL + "/generate_stream", "POST", Operation.GENERATE_STREAM),
+    _route(_MODEL + "/ready", "GET", Operation.MODEL_READY),
+    _route(_MODEL + "/config", "GET", Operation.MODEL_CONFIG),
+    _route(_MODEL + "/stats", "GET", Operation.STATISTICS),
+    _route("/v2/models/{model}/trace/setting", "GET POST", Operation.TRACE),
+    _route(_MODEL, "GET", Operation.MODEL_METADATA),
+    _route("/v2", "GET", Operation.SERVER_METADATA),
+    _route("/v2/openapi.json", "GET", Operation.DESCRIPTION),
+    _route("/v2/health/live", "GET", Operation.SERVER_LIVE),
+    _route("/v2/health/ready", "GET", Operation.SERVER_READY),
     _route(_REGION + "/status", "GET", Operation.SHARED_MEMORY_STATUS),
-    _route(_REGION + "/(?P<change>register|unregister)", "POST", Operation.SHARED_MEMORY_CHANGE),
+    _route(_REGION + "/{change}", "POST", Operation.SHARED_MEMORY_CHANGE),
     _route(_REPOSITORY + "/index", "POST", Operation.REPOSITORY_INDEX),
-    _route(_REPOSITORY + "/models/(?P<model>[^/]+)/load", "POST", Operation.MODEL_LOAD),
-    _route(_REPOSITORY + "/models/(?P<model>[^/]+)/unload", "POST", Operation.MODEL_UNLOAD),
-    _route(r"/v2/trace/setting", "GET POST", Operation.TRACE),
+    _route(_REPOSITORY + "/models/{model}/load", "POST", Operation.MODEL_LOAD),
+    _route(_REPOSITORY + "/models/{model}/unload", "POST", Operation.MODEL_UNLOAD),
+    _route("/v2/trace/setting", "GET POST", Operation.TRACE),
 )
+
+
+def spelt_out(template: str) -> list[str]:
+    """Return the templates without choices that a template stands for; only names are left in braces."""
+    optional = re.search(r"\[(.*?)\]", template)
+    if optional:
+        before, after = template[: optional.start()], template[optional.end() :]
+        return [*spelt_out(before + after), *spelt_out(before + optional[1] + after)]
+    for name, form in _FORMS.items():
+        if "|" in form and f"{{{name}}}" in template:
+            return [
+                each for word in form.split("|") for each in spelt_out(template.replace(f"{{{name}}}", word))
+            ]
+    return [template]
 
 
 class NoRouteError(Exception):

@@ -29,6 +29,7 @@ KEY = "triton-grpc-protocol-admin-key"
 
 LINES = [
     "GET /v2",
+    "GET /v2/openapi.json",
     "GET /v2/health/live",
     "GET /v2/health/ready",
     "GET /v2/models/simple",

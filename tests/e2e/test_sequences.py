@@ -46,7 +46,18 @@ control_input [
 STATE: Final = 'state { input_name: "BEFORE" output_name: "AFTER" data_type: TYPE_INT32 dims: [ 1 ] }'
 IMPATIENT: Final = "max_sequence_idle_microseconds: 100000"
 
+FRAGILE: Final = """
+backend: "identity"
+max_batch_size: 4
+input [ { name: "INPUT0" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_INT32 dims: [ -1 ] } ]
+sequence_batching { }
+parameters { key: "break_every" value { string_value: "3" } }
+parameters { key: "execute_delay_ms" value { string_value: "300" } }
+"""
+
 MODELS: Final = {
+    "fragile": FRAGILE,
     "direct": f'backend: "sequence" {CONFIG} sequence_batching {{ {FLAGS} }}',
     "oldest": f'backend: "dyna_sequence" {CONFIG} sequence_batching {{ oldest {{ }} {FLAGS} {CORRELATION} }}',
     "python": f'backend: "python" {CONFIG} sequence_batching {{ {FLAGS} }}',
@@ -107,9 +118,20 @@ def flags(step: int, steps: int) -> dict[str, bool]:
     return {"sequence_start": step == 0, "sequence_end": step == steps - 1}
 
 
-def ask_for(server: Server, model: str, number: int, sequence_id: int | str, **told: Any) -> Any:  # noqa: ANN401
+def ask_for(
+    server: Server,
+    model: str,
+    number: int,
+    sequence_id: int | str,
+    **told: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     """Ask over plain HTTP; return the sum, or the message of the error."""
-    tensor = {"name": "INPUT", "datatype": "INT32", "shape": [1, 1], "data": [number]}
+    tensor = {
+        "name": "INPUT0" if model == "fragile" else "INPUT",
+        "datatype": "INT32",
+        "shape": [1, 1],
+        "data": [number],
+    }
     body = {"parameters": {"sequence_id": sequence_id, **told}, "inputs": [tensor]}
     answer = ask(server.http, f"POST /v2/models/{model}/infer", body).body
     return answer["error"] if "error" in answer else answer["outputs"][0]["data"][0]
@@ -223,3 +245,15 @@ def test_abandoned_sequences_do_not_keep_others_out(server: Server) -> None:
         assert ask_for(server, "impatient", id_, id_, sequence_start=True) == id_
     assert ask_for(server, "impatient", 5, 9, sequence_start=True, sequence_end=True) == 5
     assert "must specify the START flag" in ask_for(server, "impatient", 1, 1)
+
+
+def test_a_sequence_whose_instance_breaks_must_begin_again(server: Server) -> None:
+    """Of two requests at once one breaks the instance and one waits for it; then the instance is back."""
+    assert [ask_for(server, "fragile", 1, id_, sequence_start=True) for id_ in (1, 2)] == [1, 1]
+    with ThreadPoolExecutor(2) as threads:
+        broke, lost = sorted(threads.map(lambda number: ask_for(server, "fragile", number, 1), (5, 6)))
+    assert "broke: DeliberateBreakError" in broke
+    assert lost == "the instance of this sequence broke; the sequence must begin again with the START flag"
+    for id_ in (1, 2):
+        assert "must specify the START flag" in ask_for(server, "fragile", 1, id_)
+        assert ask_for(server, "fragile", 7, id_, sequence_start=True) == 7

@@ -6,9 +6,26 @@ hang a child on each of them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from .tensor import Tensor
+from .datatypes import Datatype
+from .tensor import Shape, Tensor
 from .trace_level import TraceLevel
+
+MAX_SHOWN: Final = 8 << 20
+"""Bytes up to which the elements of a tensor are kept; of a larger one only name, shape and datatype are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTensor:
+    """What a tensor looked like: a copy, since its memory may belong to others a moment later."""
+
+    activity: str
+    name: str
+    shape: Shape
+    datatype: Datatype
+    elements: Tensor | None
+    """None where they were too many."""
 
 
 @dataclass(slots=True)
@@ -26,8 +43,7 @@ class Trace:
     request_id: str = ""
     moments: list[tuple[str, int]] = field(default_factory=list)
     """Names of activities with nanoseconds of the monotonic clock, in the order they were written down."""
-    tensors: list[tuple[str, str, Tensor]] = field(default_factory=list)
-    """An activity, the name of a tensor, the tensor."""
+    tensors: list[ShownTensor] = field(default_factory=list)
     children: list["Trace"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,4 +63,11 @@ class Trace:
     def show(self, activity: str, tensors: Mapping[str, Tensor]) -> None:
         """Write down what tensors looked like."""
         if self.level & TraceLevel.TENSORS:
-            self.tensors += ((activity, name, tensor) for name, tensor in tensors.items())
+            self.tensors += (_shown(activity, name, tensor) for name, tensor in tensors.items())
+
+
+def _shown(activity: str, name: str, tensor: Tensor) -> ShownTensor:
+    elements = None
+    if tensor.byte_size <= MAX_SHOWN:
+        elements = Tensor(tensor.datatype, tensor.shape, bytes(tensor.raw))
+    return ShownTensor(activity, name, tensor.shape, tensor.datatype, elements)

@@ -15,7 +15,7 @@ from ..actors.reply import Reply
 from ..actors.schedule import Job
 from ..actors.servable import Servable
 from ..actors.tracing import trace_job, trace_responses
-from ..proto.errors import InferError
+from ..proto.errors import Fault, InferError
 from ..proto.message import Request, Response
 from ..proto.trace import Trace
 from .access_log import AccessLog
@@ -165,11 +165,18 @@ class Observation:
         """Hear that the front sent what it made of a response, and when it began to."""
         self._sends.append((began, now()))
 
-    def close(self) -> None:
-        """Hear that the front has done with the request, and tell of it as soon as all is known."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Hear that the front has done with the request, and tell of it as soon as all is known.
+
+        An error is one of the front: that a response could not be told, or that nobody waits for it.
+        """
         if self._closed:
             return
         self._closed = True
+        if isinstance(error, InferError):
+            self._error = error
+        elif not self._ended:
+            self._error = InferError(Fault.CANCELLED, "")
         job = self._job
         if job is not None and job.execution is None and self._error is None and self._model.config.decoupled:
             job.on_settled = self._tell

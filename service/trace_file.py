@@ -16,12 +16,9 @@ import structlog
 
 from ..proto.datatypes import Datatype
 from ..proto.tensor import Tensor
-from ..proto.trace import Trace
+from ..proto.trace import ShownTensor, Trace
 
 log: Final = structlog.stdlib.get_logger(__name__)
-
-MAX_ELEMENTS: Final = 1 << 20
-"""Elements up to which a tensor is written; of a larger one only name, shape and datatype are."""
 
 
 def spell(trace: Trace) -> str:
@@ -40,19 +37,19 @@ def _objects(trace: Trace) -> Iterator[dict[str, Any]]:
     if trace.parent_id:
         about["parent_id"] = trace.parent_id
     yield about
-    for activity, name, tensor in trace.tensors:
-        yield {"id": trace.id, "activity": activity, "tensor": _tensor(name, tensor)}
+    for shown in trace.tensors:
+        yield {"id": trace.id, "activity": shown.activity, "tensor": _tensor(shown)}
     for activity, moment in trace.moments:
         yield {"id": trace.id, "timestamps": [{"name": activity, "ns": moment}]}
     yield from chain.from_iterable(map(_objects, trace.children))
 
 
-def _tensor(name: str, tensor: Tensor) -> dict[str, str]:
+def _tensor(shown: ShownTensor) -> dict[str, str]:
     return {
-        "name": name,
-        "data": _data(tensor) if tensor.element_count <= MAX_ELEMENTS else "",
-        "shape": ",".join(map(str, tensor.shape)),
-        "dtype": tensor.datatype.wire_name,
+        "name": shown.name,
+        "data": "" if shown.elements is None else _data(shown.elements),
+        "shape": ",".join(map(str, shown.shape)),
+        "dtype": shown.datatype.wire_name,
     }
 
 

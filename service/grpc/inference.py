@@ -44,9 +44,11 @@ class Inference:
             began = now()
             answer = kserve_grpc.encode_infer(model, asked, response, forms)
             observation.sent(began)
-            return answer
-        finally:
-            observation.close()
+        except BaseException as error:
+            observation.close(error)
+            raise
+        observation.close()
+        return answer
 
 
 async def _ask(model: Servable | Observation, request: Request) -> Response:

@@ -74,8 +74,8 @@ class Inference:
             response = await _ask(observation, asked)
             answer = kserve_http.encode_infer(model, asked, response, forms)
             return ObservedResponse(await _answered(answer, accepted), observation)
-        except BaseException:
-            observation.close()
+        except BaseException as error:
+            observation.close(error)
             raise
 
     def _find(self, match: Match) -> Servable:

@@ -1,7 +1,7 @@
 """Clients see what is traced and change it, for all models or for one; where traces go they do not choose."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tritonclient.http import InferInput
 from tritonclient.http.aio import InferenceServerClient as HttpClient
 from tritonclient.utils import InferenceServerException
 
+from deuteron.proto import kserve_http
+from deuteron.proto.errors import invalid
 from deuteron.proto.trace_level import TraceLevel
 from deuteron.service.access_log import AccessLog
 from deuteron.service.doorway import Doorway
@@ -302,6 +304,31 @@ async def test_each_request_is_a_line_of_the_access_log(
     for line in (first, second):
         assert [name for name in line if name in phases] == phases
         assert 0 < sum(line[name] for name in phases) <= line["total_us"]
+
+
+async def test_a_request_that_nobody_waits_for_any_more_is_a_line_too(
+    http_client: HttpClient, access_path: Path, until: Callable[[Callable[[], object]], Awaitable[None]]
+) -> None:
+    body = '{"inputs": [{"name": "INPUT0", "shape": [4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}'
+    async with aiohttp.ClientSession(f"http://{http_client.address}") as session:
+        with pytest.raises(TimeoutError):
+            await session.post("/v2/models/slow/infer", data=body, timeout=aiohttp.ClientTimeout(total=0.02))
+    await until(lambda: read_lines(access_path))
+    (line,) = read_lines(access_path)
+    assert (line["model"], line["status"], line["responses"]) == ("slow", "CANCELLED", 0)
+
+
+async def test_what_cannot_be_told_to_the_client_is_no_success(
+    observed: Doorway, http_client: HttpClient, access_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise invalid("sending FP16 data via JSON is not supported")
+
+    monkeypatch.setattr(kserve_http, "encode_infer", refuse)
+    with pytest.raises(InferenceServerException):
+        await http_client.infer("simple", [rows()])
+    observed.observer.close()
+    assert [line["status"] for line in read_lines(access_path)] == ["INVALID_ARG"]
 
 
 async def test_one_of_so_many_requests_is_a_line(access_path: Path) -> None:

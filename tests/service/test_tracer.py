@@ -12,7 +12,7 @@ import pytest
 from deuteron.proto.datatypes import Datatype
 from deuteron.proto.errors import InferError
 from deuteron.proto.tensor import Tensor
-from deuteron.proto.trace import Trace
+from deuteron.proto.trace import MAX_SHOWN, Trace
 from deuteron.proto.trace_level import TraceLevel
 from deuteron.service import trace_file, trace_settings
 from deuteron.service.settings import TraceSettings
@@ -284,11 +284,17 @@ def test_tensors_are_spelt_as_triton_spells_them(
     assert tensor.datatype is Datatype[datatype]
 
 
+def test_a_tensor_is_shown_as_it_was_when_it_was_seen() -> None:
+    array = np.array([1, 2], np.int32)
+    traced = Trace(count(1), TraceLevel.TENSORS)
+    traced.show("TENSOR_QUEUE_INPUT", {"I": Tensor.from_numpy(array)})
+    array[:] = 7
+    assert '"data":"1,2"' in trace_file.spell(traced)
+
+
 def test_a_huge_tensor_is_named_and_not_spelt() -> None:
     traced = Trace(count(1), TraceLevel.TENSORS)
-    traced.show(
-        "TENSOR_QUEUE_INPUT", {"I": Tensor.from_numpy(np.zeros(trace_file.MAX_ELEMENTS + 1, np.int8))}
-    )
+    traced.show("TENSOR_QUEUE_INPUT", {"I": Tensor.from_numpy(np.zeros(MAX_SHOWN + 1, np.int8))})
     assert '"data":""' in trace_file.spell(traced)
 
 

@@ -18,7 +18,7 @@ from .normalise import PREFERRED_GROUPS, Gpus, normalise, normalise_instance_gro
 from .places import Places
 from .platforms import VersionFiles, fill_backend
 from .text import parse_text
-from .validate import validate, validate_declared
+from .validate import foresee, validate, validate_declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _draft(
         )
         complaints.append(Complaint(wrong_name, "name"))
     if complaints:
-        raise places.located(complaints)
+        raise places.located([*complaints, *foresee(normal)])
     return Draft(normal, places)
 
 

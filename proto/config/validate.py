@@ -7,6 +7,7 @@ would report; what only follows from an earlier complaint is left out. The texts
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from ..schema import model_config_pb2 as pb
 from .batching_rules import check_dynamic_batching
@@ -19,10 +20,22 @@ from .sequence_rules import check_initial_states, check_sequence_batching
 from .tensor_rules import check_tensors
 from .warmup_rules import check_warmup
 
+_COMPLETABLE: Final = ("must specify", "unknown source input", "unknown target output", "empty reshape")
+"""What complaints say that completion may yet answer."""
+
 
 def validate_declared(config: pb.ModelConfig) -> list[Complaint]:
     """Return what is wrong with a normalised configuration that its backend has not completed yet."""
     return list(_check_declared(config))
+
+
+def foresee(config: pb.ModelConfig) -> list[Complaint]:
+    """Return what will be wrong however the backend completes the configuration.
+
+    It may add inputs and outputs, or what they lack, but it cannot change what they say.
+    """
+    complaints = [*check_tensors(config), *check_initial_states(config), *check_warmup(config)]
+    return [each for each in complaints if not any(text in each.message for text in _COMPLETABLE)]
 
 
 def validate(config: pb.ModelConfig, gpus: Gpus | None = None) -> list[Complaint]:

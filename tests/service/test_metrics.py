@@ -1,5 +1,6 @@
 """Metrics are Triton's, line by line, and cost nothing until somebody asks."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from deuteron.service.metrics import (
     model_code_families,
 )
 from deuteron.service.settings import MetricsSettings
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "observing.md").read_text()
 
 WATCHED = """
 backend: "identity"
@@ -280,3 +283,14 @@ async def test_a_machine_that_cannot_be_read_costs_only_its_own_metrics(
     text = door.text()
     assert b"nv_cpu" not in text
     assert b"nv_inference_count" in text
+
+
+async def test_the_document_names_every_metric_there_is(tmp_path: Path) -> None:
+    (tmp_path / "watched" / "1").mkdir(parents=True)
+    (tmp_path / "watched" / "config.pbtxt").write_text(WATCHED)
+    options = LoadOptions(latencies=LatencyOptions(summaries=True))
+    async with Repository([tmp_path], Catalog(), options) as repository:
+        await repository.load_at_start(None)
+        text = MetricsDoor(repository, MetricsSettings()).text().decode()
+    told = set(re.findall(r"^# TYPE (nv_\w+) ", text, re.MULTILINE))
+    assert set(re.findall(r"`(nv_\w+)`", DOCUMENT)) == told

@@ -30,10 +30,10 @@ locked := $(if $(shell command -v flock),flock pyproject.toml,)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve dev test check bench example clean FORCE
+.PHONY: help serve dev test differential check bench example clean FORCE
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
 
 serve: $(LINKED) $(BUILT) ## serve the example models on ports 8000 (HTTP), 8001 (gRPC) and 8002 (metrics)
 	exec $(BIN)/deuteron serve --model-repository=$(DIGITS) $(ARGS)
@@ -43,6 +43,10 @@ dev: $(LINKED) ## make .venv, with everything it takes to work here
 test: $(LINKED) $(PEERS) ## run all tests
 	@$(call say,Tests)
 	$(BIN)/python -m pytest $(ARGS)
+
+differential: $(LINKED) $(PEERS) ## send random requests to deuteron and to the real Triton, and compare the answers
+	@$(call say,Differential test)
+	$(BIN)/python -m tests.differential $(ARGS)
 
 check: $(LINKED) ## look for faults without running the code: format, lint, floors, types, pins
 	@$(call say,Format)

@@ -86,6 +86,10 @@ class EnsembleVersion:
         if conductor is not None:
             conductor.cancel()
 
+    async def is_ready(self) -> bool:
+        """Tell that requests are welcome; what the models of the steps say is theirs alone."""
+        return True
+
     def drain(self) -> None:
         """Refuse what comes when nobody holds this version any more; requests on their way arrive."""
         self.leases.drain()

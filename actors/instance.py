@@ -17,6 +17,7 @@ from ..proto.errors import InferError, internal
 from ..proto.phases import INSTANCE, InstanceEvent, InstancePhase, advance
 from .clock import SECOND, now
 from .lane import Lane
+from .readiness import Readiness
 from .router import Finished, Lost, Message, Returned
 from .run import Run
 from .schedule import InstanceId, Job
@@ -35,6 +36,7 @@ class Instance:
         "_finished",
         "_open",
         "_plan",
+        "_readiness",
         "_seat",
         "_signal",
         "_vacant",
@@ -64,6 +66,7 @@ class Instance:
         self._seat = seat
         self._finished = Finished(seat.index)
         self._plan = plan
+        self._readiness = Readiness(seat.name)
         self.statistics = statistics
         self._budget = RestartBudget()
         self._open: set[Run] = set()
@@ -91,6 +94,10 @@ class Instance:
             breakage = await self._breakage
             log.error("instance broke", instance=self._seat.name, error=_describe(breakage))
             await self._come_back()
+
+    async def is_ready(self) -> bool:
+        """Tell whether the engine says so; an instance that is away for now does not speak for the model."""
+        return self.phase is not InstancePhase.READY or await self._readiness.ask(self.engine)
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Send a batch to the lane."""
@@ -127,6 +134,7 @@ class Instance:
         if self.phase is InstancePhase.READY:
             await self._close_engine()
         self.lane.close()
+        self._readiness.close()
         self._advance(InstanceEvent.CLOSED)
 
     def _broke(self, run: Run, breakage: BaseException) -> None:

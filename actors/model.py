@@ -81,6 +81,10 @@ class ModelVersion:
         request.cancelled = True
         self._router.signal(Withdraw(request))
 
+    async def is_ready(self) -> bool:
+        """Tell whether all instances say that requests are welcome."""
+        return all(await asyncio.gather(*(instance.is_ready() for instance in self._instances.values())))
+
     def drain(self) -> None:
         """Refuse what comes when nobody holds this version any more, and serve what came before."""
         self.leases.drain()

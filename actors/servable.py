@@ -31,6 +31,9 @@ class Servable(Protocol):
     def cancel(self, request: Request) -> None:
         """Hear that nobody waits for a request any more; harmless when it is answered already."""
 
+    async def is_ready(self) -> bool:
+        """Tell whether the model itself says that requests are welcome; it serves them in any case."""
+
     async def serve(self) -> None:
         """Serve until drained; whatever ends it, nobody is left without an answer."""
 

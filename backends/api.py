@@ -12,7 +12,7 @@ says that the engine is broken: its batch fails and the instance gets a new engi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..proto.config import ModelConfig
 from ..proto.message import Request, Response
@@ -81,6 +81,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back everything the engine holds; called once, also after `execute` broke."""
+
+
+@runtime_checkable
+class TellsReadiness(Protocol):
+    """An engine that may say it is not ready for requests, though it takes them."""
+
+    def is_ready(self) -> bool:
+        """Tell whether requests are welcome; may block, and is called while `execute` runs."""
 
 
 class Plan(Protocol):

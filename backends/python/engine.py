@@ -79,6 +79,24 @@ class PythonEngine:
             log_about_model(LogLevel.ERROR, failure.message, str(self._code.path))
             raise failure from error
 
+    def is_ready(self) -> bool:
+        """Ask the model, if it has something to say; an exception means no."""
+        check = getattr(self._model, "is_ready", None)
+        if check is None:
+            return True
+        try:
+            told = check()
+            if iscoroutine(told):
+                told = self._coroutines.run(told)
+        except BaseException as error:  # noqa: BLE001 - model code may raise anything; its thread goes on
+            reason = exception_text(error)
+        else:
+            if isinstance(told, bool):
+                return told
+            reason = "is_ready() must return a boolean value"
+        log_about_model(LogLevel.ERROR, reason, str(self._code.path))
+        return False
+
     def close(self) -> None:
         """Finalise the model; requests that it still owes an answer fail."""
         self._caller.serving = False

@@ -26,10 +26,10 @@ class Information:
         return pb.ServerReadyResponse(ready=self._repository.ready)
 
     async def model_ready(self, asked: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Tell whether a model takes requests; one that does not is an error."""
+        """Tell whether a model takes requests; one that is not there is an error."""
         information.check_serving(self._repository)
-        self._repository.find(asked.name, parse_model_version(asked.version))
-        return pb.ModelReadyResponse(ready=True)
+        model = self._repository.find(asked.name, parse_model_version(asked.version))
+        return pb.ModelReadyResponse(ready=await model.is_ready())
 
     async def server_metadata(self, _asked: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """Tell name, version and extensions."""

@@ -32,10 +32,10 @@ class Information:
         return empty(HTTPStatus.OK if self._repository.ready else HTTPStatus.BAD_REQUEST)
 
     async def model_ready(self, _request: BaseRequest, match: Match) -> StreamResponse:
-        """Tell whether a model takes requests; one that does not is an error."""
+        """Tell whether a model takes requests; one that is not there is an error."""
         information.check_serving(self._repository)
-        self._repository.find(match.model, match.version)
-        return empty()
+        model = self._repository.find(match.model, match.version)
+        return empty(HTTPStatus.OK if await model.is_ready() else HTTPStatus.BAD_REQUEST)
 
     async def server_metadata(self, _request: BaseRequest, _match: Match) -> StreamResponse:
         """Tell name, version and extensions."""

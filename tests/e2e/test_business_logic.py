@@ -220,3 +220,29 @@ def test_a_model_that_waits_for_itself_hears_of_the_end(pick: Callable[..., Path
         server.terminate()
         assert "the server is stopping, and model 'logic' waits for itself" in str(waiting.result(20))
     assert server.exit_status() == 0
+
+
+UNREADY = """\
+class TritonPythonModel:
+    def execute(self, requests):
+        raise RuntimeError("nobody should ask")
+
+    async def is_ready(self):
+        return False
+"""
+
+
+def test_a_model_that_says_no_is_not_ready(tmp_path: Path, serve: Serve) -> None:
+    """To those who ask for it; the server and its other models are."""
+    models = tmp_path / "models"
+    write_logic(models)
+    (models / "unready" / "1").mkdir(parents=True)
+    (models / "unready" / "1" / "model.py").write_text(UNREADY)
+    (models / "unready" / "config.pbtxt").write_text(CONFIG)
+    server = serve(models)
+    for library in LIBRARIES:
+        with Client(library, server) as client:
+            assert client.call("is_server_ready")
+            assert client.call("is_model_ready", "logic")
+            assert not client.call("is_model_ready", "unready")
+            assert not client.call("is_model_ready", "unready", "1")

@@ -43,7 +43,7 @@ async def test_what_is_asked_for_a_traced_request_is_traced_below_it(house: Hous
         "COMPUTE_END",
         "REQUEST_END",
     ]
-    assert [(activity, name) for activity, name, _ in child.tensors] == [
+    assert [(shown.activity, shown.name) for shown in child.tensors] == [
         ("TENSOR_QUEUE_INPUT", "IN"),
         ("TENSOR_BACKEND_OUTPUT", "OUT"),
     ]

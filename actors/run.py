@@ -112,6 +112,8 @@ class Run:
         statistics = self._host.statistics
         moment = now()
         if self.refusal is not None:
+            if self.refusal.fault is not Fault.CANCELLED:
+                statistics.executed(self.batch.size, self._phases())  # it ran, for nothing
             for job in self.jobs:
                 if not job.empty_row:
                     statistics.failed(moment - job.arrived, _reason(self.refusal))

@@ -150,17 +150,17 @@ class InputRule:
                 )
             (length,) = _length.unpack_from(raw, offset)
             offset += LENGTH_SIZE + length
-        if offset > size:
-            # Triton's core lets this pass; its backends refuse it with these words as they read the strings.
-            raise invalid(
-                f"incomplete string data for inference input '{self.name}', expecting string of length "
-                f"{length} but only {size - offset + length} bytes available"
-            )
         if count != expected:
             raise self._refusal(
                 request_id,
                 f"expected {expected} string elements for inference input '{self.name}' for model "
                 f"'{self._model_name}', got {count}",
+            )
+        if offset > size:
+            # Triton's core lets this pass; its backends refuse it with these words as they read the strings.
+            raise invalid(
+                f"incomplete string data for inference input '{self.name}', expecting string of length "
+                f"{length} but only {size - offset + length} bytes available"
             )
 
     @staticmethod

@@ -94,6 +94,23 @@ KNOWN: Final = (
         r"",
         r"'Content-Encoding', ''",
     ),
+    Known(
+        "a batch of a negative number of rows is too large; Triton makes an unsigned number of it later",
+        r"(Expected|expected) \d{10,}",
+        r"batch-size must be <=",
+    ),
+    Known(
+        "of several bad parameters Triton names the first of a hash table",
+        r"parameter",
+        r"parameter",
+        r"two changes|stream",
+    ),
+    Known(
+        "of two inputs with one name Triton tells before it looks at their data",
+        r"already exists in request",
+        r"for '|for input",
+        r"two changes|stream",
+    ),
     Known("a batch without rows is refused", r"", r"batch-size must be >= 1"),
     Known(
         "a missing required input is refused even where optional ones make up the number",

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from .answers import Answer
+from .known import SILENT
 
 SHOWN = 600
 """Characters of an answer and of a request that are shown."""
@@ -17,6 +18,8 @@ class Tally:
     agreed: Counter[str] = field(default_factory=Counter)
     explained: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    fatal: list[str] = field(default_factory=list)
+    """Requests that Triton did not survive, or never answered."""
     unexplained: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def count(
@@ -30,6 +33,8 @@ class Tally:
             text += f"    deuteron: {str(deuteron)[:SHOWN]}\n"
             self.unexplained[triton.shape(), deuteron.shape()].append(text)
         elif reasons:
+            if SILENT.reason in reasons:
+                self.fatal.append(f"  {answers[0]}: {request}")
             self.explained[kind] += 1
             self.reasons.update(set(reasons))
         else:
@@ -51,6 +56,7 @@ class Tally:
             lines.append(f"{kind or 'all':36}{sent:8}{alike:8}{known:8}{sent - alike - known:8}")
         lines += ["", "known differences:"]
         lines += [f"{number:6}  {reason}" for reason, number in self.reasons.most_common()]
+        lines += ["", "requests that ended or hung Triton:", *(self.fatal or ["  none"])]
         lines += ["", "differences without a reason:"]
         groups = sorted(self.unexplained.values(), key=len, reverse=True)
         lines += [f"{len(group):6}\n{group[0]}" for group in groups] or ["  none"]

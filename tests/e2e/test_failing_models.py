@@ -81,6 +81,8 @@ def test_an_output_of_another_datatype_is_passed_on_as_it_is(client: Client) -> 
 
 def test_failures_count_as_failures(client: Client, house: Server) -> None:
     before = house.read_metric("nv_inference_request_failure", model="misbehaving")
+    ran = house.read_metric("nv_inference_exec_count", model="misbehaving")
     for _ in range(3):
         refusal(client, "raises")
     assert house.read_metric("nv_inference_request_failure", model="misbehaving") == before + 3
+    assert house.read_metric("nv_inference_exec_count", model="misbehaving") == ran + 3

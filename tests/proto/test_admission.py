@@ -221,6 +221,11 @@ REFUSED = {
             "available"
         ),
     ),
+    "a truncated string, and another one missing": (
+        STRINGS,
+        Request("m", inputs={"A": strings((1, 2), tail=b"\7\0\0\0abc")}),
+        f"{RID}expected 2 string elements for inference input 'A' for model 'm', got 1",
+    ),
     "too many strings": (
         STRINGS,
         Request("m", inputs={"A": strings((1, 2), b"", b"b", b"c", b"d")}),

@@ -195,6 +195,9 @@ def _remarks(given: Given) -> Iterator[str]:
     for name in _DEPRECATED_TRACE:
         if name in given:
             yield f"--{name} is deprecated, use --trace-config"
+    trace = _trace(given)
+    if trace.level is not TraceLevel.OFF and trace.file is None:
+        yield "nothing is traced without --trace-config triton,file=<path>"
 
 
 def _check(settings: Settings) -> None:

@@ -1,10 +1,10 @@
 """Triton's trace file: a JSON array of small objects, several for each trace.
 
-Files are written on a thread of their own, in the order they were asked for, so that a slow disk holds up no
-request.
+Traces are spelt and files written on a thread of their own, in the order they were asked for, so that neither
+large tensors nor a slow disk hold up a request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -74,29 +74,32 @@ class TraceFile:
         self._is_open = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trace_file")
 
-    def append(self, text: str) -> None:
+    def append(self, traces: Sequence[Trace]) -> None:
         """Have traces written to the file itself."""
         head = "," if self._is_open else "["
         mode = "a" if self._is_open else "w"
         self._is_open = True
-        self._thread.submit(_write, self._path, mode, head + text)
+        self._thread.submit(_write, self._path, mode, (head, traces, ""))
 
-    def save(self, text: str) -> None:
+    def save(self, traces: Sequence[Trace]) -> None:
         """Have traces written to a file of their own, next to the others."""
         path = self._path.with_name(f"{self._path.name}.{self._index}")
         self._index += 1
-        self._thread.submit(_write, path, "w", f"[{text}]")
+        self._thread.submit(_write, path, "w", ("[", traces, "]"))
 
     def close(self) -> None:
         """Complete the file; blocks until all is written."""
         if self._is_open:
-            self._thread.submit(_write, self._path, "a", "]")
+            self._thread.submit(_write, self._path, "a", ("", (), "]"))
         self._thread.shutdown()
 
 
-def _write(path: Path, mode: str, text: str) -> None:
+def _write(path: Path, mode: str, content: tuple[str, Sequence[Trace], str]) -> None:
+    """Spell and write traces between a head and a tail; on the thread."""
+    head, traces, tail = content
     try:
+        text = ",".join(map(spell, traces))
         with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        log.error("failed creating trace file: %s", error)  # noqa: TRY400 - the operator's mistake, not ours
+            file.write(f"{head}{text}{tail}")
+    except Exception as error:  # noqa: BLE001 - nobody waits for the outcome, so it must not get lost
+        log.error("failed creating trace file: %s", error)  # noqa: TRY400 - mostly the operator's mistake

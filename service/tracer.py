@@ -14,11 +14,13 @@ from typing import Final
 from ..proto.trace import Trace
 from ..proto.trace_level import TraceLevel
 from .settings import TraceSettings
-from .trace_file import TraceFile, spell
+from .trace_file import TraceFile
 from .trace_settings import Changes, Specified
 
-MOST_HELD: Final = 1 << 20
-"""Characters of traces that wait to be written."""
+MOST_HELD: Final = 4 << 20
+"""Bytes of traces that wait to be written."""
+_SIZE: Final = 2048
+"""About what a trace without tensors takes."""
 
 
 class Sampler:
@@ -43,7 +45,7 @@ class Sampler:
         self._requests = 0
         self._created = 0
         self._collected = 0
-        self._held: list[str] = []
+        self._held: list[Trace] = []
         self._held_size = 0
         self._retired = False
 
@@ -62,9 +64,8 @@ class Sampler:
 
     def collect(self, trace: Trace) -> None:
         """Take a trace that is complete."""
-        text = spell(trace)
-        self._held.append(text)
-        self._held_size += len(text)
+        self._held.append(trace)
+        self._held_size += _size(trace)
         self._collected += 1
         frequency = self.settings.log_frequency
         is_last = self.settings.count == 0 and self._collected == self._created
@@ -83,13 +84,18 @@ class Sampler:
     def _write(self, *, numbered: bool) -> None:
         if not self._held or self._file is None:
             return
-        text = ",".join(self._held)
-        self._held.clear()
+        traces, self._held = self._held, []
         self._held_size = 0
         if numbered:
-            self._file.save(text)
+            self._file.save(traces)
         else:
-            self._file.append(text)
+            self._file.append(traces)
+
+
+def _size(trace: Trace) -> int:
+    """Return about how much memory a trace holds."""
+    own = sum(shown.elements.byte_size for shown in trace.tensors if shown.elements is not None)
+    return _SIZE + own + sum(map(_size, trace.children))
 
 
 class Tracer:
@@ -106,7 +112,8 @@ class Tracer:
     @property
     def active(self) -> bool:
         """Whether any request could be traced at all."""
-        return any(each.settings.level is not TraceLevel.OFF for each in self._samplers.values())
+        levels = [sampler.settings.level for sampler in self._samplers.values()]
+        return self._file is not None and any(level is not TraceLevel.OFF for level in levels)
 
     def settings(self, model: str = "") -> TraceSettings:
         """Return what holds for a model, or for all."""

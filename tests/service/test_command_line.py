@@ -262,6 +262,15 @@ def test_what_is_not_there_is_refused_unless_it_asks_for_nothing(models: str, op
 TRACE_CONFIG = {f"trace.{field.name}" for field in fields(TraceSettings)}
 """What `--trace-config` sets."""
 
+
+def test_a_trace_without_a_file_is_remarked(models: str) -> None:
+    settings = read_settings([models, "--trace-config=level=TIMESTAMPS", "--trace-rate=1"], {})
+    assert settings.remarks == (
+        "--trace-rate is deprecated, use --trace-config",
+        "nothing is traced without --trace-config triton,file=<path>",
+    )
+
+
 METRICS_CONFIG = {
     "metrics.counter_latencies",
     "metrics.histogram_latencies",

@@ -15,6 +15,16 @@ def read_pem(path: Path) -> bytes:
         raise invalid(f"cannot read '{path}': {error.strerror or error}") from None
 
 
+def read_root(path: Path) -> bytes:
+    """Return the certificates that vouch for clients; raises InferError for a file that holds none."""
+    pem = read_pem(path)
+    try:
+        ssl.create_default_context(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise invalid(f"cannot use root certificate '{path}': {error}") from None
+    return pem
+
+
 def server_context(tls: TlsSettings) -> ssl.SSLContext:
     """Return the TLS of a server; raises InferError where certificate and key are not what they should be."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

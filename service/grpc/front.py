@@ -12,7 +12,7 @@ from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 from ..doorway import Doorway
 from ..listening import ListenAt, check_free, not_listening
 from ..settings import GrpcSettings, GrpcTlsSettings, KeepaliveSettings
-from ..tls import read_pem, server_context
+from ..tls import read_pem, read_root, server_context
 from .methods import rpc_handlers
 from .rpc import Gate
 from .sessions import Sessions
@@ -109,7 +109,7 @@ def _credentials(tls: GrpcTlsSettings) -> grpc.ServerCredentials:
     assert tls.certificate is not None
     return grpc.ssl_server_credentials(
         [(read_pem(tls.key), read_pem(tls.certificate))],
-        root_certificates=None if tls.root is None else read_pem(tls.root),
+        root_certificates=None if tls.root is None else read_root(tls.root),
         require_client_auth=tls.mutual,
     )
 

@@ -207,8 +207,9 @@ async def test_certificates_that_do_not_fit_are_told_before_the_door_opens(
         await front.close(0)
 
 
-async def test_a_root_that_is_missing_is_told(open_grpc: OpenGrpc, world: World, tmp_path: Path) -> None:
-    with pytest.raises(InferError, match="cannot read"):
-        await open_grpc(
-            GrpcTlsSettings(True, world.server.certificate, world.server.key, True, tmp_path / "none")
-        )
+async def test_a_root_that_vouches_for_nobody_is_told(
+    open_grpc: OpenGrpc, world: World, tmp_path: Path
+) -> None:
+    for root, told in ((tmp_path / "none", "cannot read"), (world.server.key, "cannot use root certificate")):
+        with pytest.raises(InferError, match=told):
+            await open_grpc(GrpcTlsSettings(True, world.server.certificate, world.server.key, True, root))

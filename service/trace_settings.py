@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..actors.repository import Repository
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.trace_level import TraceLevel
 from .settings import TraceSettings
@@ -69,6 +70,12 @@ def members(settings: TraceSettings) -> dict[str, str | list[str]]:
 def level_names(level: TraceLevel) -> list[str]:
     """Return the names of what is traced."""
     return [name for name in ("TIMESTAMPS", "TENSORS") if level & TraceLevel[name]] or ["OFF"]
+
+
+def check_model(repository: Repository, name: str) -> None:
+    """Raise InferError for the name of a model that takes no requests; an empty name is that of no model."""
+    if name and not repository.versions(name):
+        raise invalid(f"Request for unknown model : {name}")
 
 
 def file_refused() -> InferError:

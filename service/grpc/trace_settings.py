@@ -17,8 +17,7 @@ class TraceControl:
 
     async def handle(self, asked: pb.TraceSettingRequest) -> pb.TraceSettingResponse:
         """Change the settings that are named, of one model or of all, then tell them."""
-        if asked.model_name:
-            self._repository.find(asked.model_name)
+        trace_settings.check_model(self._repository, asked.model_name)
         if asked.settings:
             self._observer.change_trace(asked.model_name, _changes(asked))
         told = pb.TraceSettingResponse()

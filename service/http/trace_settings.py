@@ -24,8 +24,7 @@ class TraceControl:
 
     async def handle(self, request: BaseRequest, match: Match) -> StreamResponse:
         """Change the settings that a POST names, of one model or of all, then tell them."""
-        if match.model:
-            self._repository.find(match.model)
+        trace_settings.check_model(self._repository, match.model)
         if request.method == "POST":
             self._observer.change_trace(match.model, _changes(await read_json(request, self._max_input_size)))
         settings = self._observer.trace_settings(match.model)

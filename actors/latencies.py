@@ -33,25 +33,26 @@ class LatencyOptions:
 
 
 class Histogram:
-    """How many observations stayed below each of some bounds."""
+    """How many observations stayed below each of some bounds, in whole milliseconds as Triton's do."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("_bounds", "counts", "sum_ms")
 
-    def __init__(self, bounds: Sequence[Nanoseconds]) -> None:
-        self._bounds = tuple(bounds)
-        self.counts = [0] * (len(bounds) + 1)
+    def __init__(self, bounds_ms: Sequence[float]) -> None:
+        self._bounds = tuple(bounds_ms)
+        self.counts = [0] * (len(bounds_ms) + 1)
         """By bucket, the one without bound last; not cumulative."""
-        self.sum: Nanoseconds = 0
+        self.sum_ms = 0
 
     @property
-    def bounds(self) -> Sequence[Nanoseconds]:
+    def bounds_ms(self) -> Sequence[float]:
         """The upper bounds of the buckets, ascending; each belongs to its bucket."""
         return self._bounds
 
     def observe(self, elapsed: Nanoseconds) -> None:
         """Count one more."""
-        self.counts[bisect_left(self._bounds, elapsed)] += 1
-        self.sum += elapsed
+        elapsed_ms = elapsed // MILLISECOND
+        self.counts[bisect_left(self._bounds, elapsed_ms)] += 1
+        self.sum_ms += elapsed_ms
 
 
 class Summary:
@@ -109,7 +110,7 @@ def latencies_of(config: ModelConfig, options: LatencyOptions) -> Latencies:
     """Return the spreads to keep of a model, with the buckets that its configuration asks for."""
     histogram = None
     if options.histograms:
-        histogram = Histogram([round(bound * MILLISECOND) for bound in _buckets(config)])
+        histogram = Histogram(_buckets(config))
     return Latencies(histogram, {name: Summary() for name in PHASES} if options.summaries else {})
 
 

@@ -15,7 +15,6 @@ from typing import Final, Literal
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
-from ..actors.clock import MILLISECOND
 from ..actors.latencies import FIRST_RESPONSE, PHASES, Histogram, Summary
 from ..actors.repository import Repository
 from ..actors.servable import Servable
@@ -199,8 +198,7 @@ def latency_families(repository: Repository, quantiles: Sequence[float]) -> Iter
 
 
 def _first_response(histogram: Histogram, labels: Mapping[str, str]) -> Iterator[Sample]:
-    bounds = [bound / MILLISECOND for bound in histogram.bounds]
-    return _histogram(labels, bounds, histogram.counts, histogram.sum / MILLISECOND)
+    return _histogram(labels, histogram.bounds_ms, histogram.counts, histogram.sum_ms)
 
 
 def _summary(summary: Summary, labels: Mapping[str, str], quantiles: Sequence[float]) -> Iterator[Sample]:

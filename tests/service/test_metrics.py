@@ -41,7 +41,7 @@ output [{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] }]
 metric_tags { key: "team" value: "vision" }
 model_metrics { metric_control: [{
   metric_identifier: { family: "nv_inference_first_response_histogram_ms" }
-  histogram_options: { buckets: [ 0.001, 60000 ] }
+  histogram_options: { buckets: [ 0.5, 60000 ] }
 }] }
 """
 
@@ -126,8 +126,8 @@ async def test_all_metrics_of_a_model_line_by_line(tmp_path: Path) -> None:
         "nv_pinned_memory_pool_total_bytes 0",
         "nv_pinned_memory_pool_used_bytes 0",
         f"nv_inference_first_response_histogram_ms_count{{{me}}} 2",
-        f"nv_inference_first_response_histogram_ms_sum{{{me}}} 70002.1",
-        f'nv_inference_first_response_histogram_ms_bucket{{{me},le="0.001"}} 0',
+        f"nv_inference_first_response_histogram_ms_sum{{{me}}} 70002",
+        f'nv_inference_first_response_histogram_ms_bucket{{{me},le="0.5"}} 0',
         f'nv_inference_first_response_histogram_ms_bucket{{{me},le="60000"}} 1',
         f'nv_inference_first_response_histogram_ms_bucket{{{me},le="+Inf"}} 2',
         *(

@@ -31,9 +31,10 @@ _MAX_DIAGNOSED: Final = 1 << 20
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET: Final = re.compile(r"[][{}]")
-_UNFINISHED_NUMBER: Final = re.compile(r"[0-9](?:\.|[eE][+-]?)")
+_UNFINISHED_NUMBER: Final = re.compile(r"[0-9](?:\.|[eE][+-]?)(?![0-9])")
 _LONG_NUMBER: Final = re.compile(r"[0-9]{4301}")
 _LITERALS: Final = {literal[0]: literal for literal in ("true", "false", "null", "NaN", "Infinity")}
+_NEGATIVE_LITERALS: Final = {letter: _LITERALS[letter] for letter in "NI"}
 
 _INVALID_VALUE: Final = "Invalid value."
 _EMPTY: Final = "The document is empty."
@@ -123,9 +124,11 @@ def _diagnose_value(text: str, at: int) -> tuple[str, int]:
     """Return what is wrong where a value should begin: a word that starts well is read as far as it goes."""
     if not text[:at].strip() and (at == len(text) or text[at] in "]}:,"):
         return _EMPTY, at
+    literals = _LITERALS
     if text[at : at + 1] == "-":
         at += 1
-    for letter in _LITERALS.get(text[at : at + 1], ""):
+        literals = _NEGATIVE_LITERALS
+    for letter in literals.get(text[at : at + 1], ""):
         if text[at : at + 1] != letter:
             break
         at += 1

@@ -100,6 +100,11 @@ KNOWN: Final = (
         r"batch-size must be <=",
     ),
     Known(
+        "of several unknown outputs Triton names the first of a hash table",
+        r"unexpected inference output",
+        r"unexpected inference output",
+    ),
+    Known(
         "of several bad parameters Triton names the first of a hash table",
         r"parameter",
         r"parameter",
@@ -125,7 +130,7 @@ KNOWN: Final = (
     ),
     Known(
         "older: the reference refuses negative dimensions before it counts bytes",
-        r"Expected -?\d+, got",
+        r"Expected -?\d+, got|expecting -\d+|expected -\d+",
         r"contains an invalid dimension",
     ),
     Known(

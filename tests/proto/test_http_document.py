@@ -39,6 +39,8 @@ UNREADABLE = {
     b'["\xc3\xa9\\x"]': "Invalid escape character in string. at 4",
     b'["\\u12G4"]': "Incorrect hex digit after \\u escape in string. at 2",
     b'["a\nb"]': "Invalid escape character in string. at 3",
+    b"[-null]": "Invalid value. at 2",
+    b"[1e4.0]": "Missing a comma or ']' after an array element. at 4",
     b'["a\0b"]': "Missing a closing quotation mark in string. at 3",
     b"[1.]": "Miss fraction part in number. at 3",
     b"[1.5e+]": "Miss exponent in number. at 6",

@@ -257,8 +257,8 @@ class Repository:
 
     async def _steps_of(self, name: str) -> tuple[str, ...]:
         record, directory = self._records.get(name), self._listing.found.get(name)
-        if record is not None and record.wanted is not None:
-            return record.wanted.steps
+        if record is not None and (record.serving or record.visitors):
+            return record.wanted.steps if record.visitors and record.wanted is not None else record.steps
         if directory is None:
             return ()
         try:

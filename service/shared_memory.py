@@ -4,13 +4,17 @@ Registration is for whoever may reach the server, and it reaches into the memory
 refused unless the operator allows it, a region is nothing but a segment that a client could have made, and
 there are only so many. Status tells what is there, allowed or not.
 
-Forgetting a region takes effect at once; requests that use it keep its memory until they are answered. Where
-there is no GPU there is no CUDA shared memory: its calls are answered as by a Triton that was built so.
+Each request borrows what it uses, and gives it back before it is answered. A region that is forgotten in
+between stays, and is listed, until the last of its borrowers has done: so does Triton. This is about the name
+alone; the memory stays as long as anything looks at it.
+
+Where there is no GPU there is no CUDA shared memory: its calls are answered as by a Triton that was built so.
 """
 
 import resource
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 from ..backends.shared_memory import DESCRIPTORS, Region, Room, map_region
 from ..proto.errors import Fault, InferError, invalid
@@ -25,23 +29,47 @@ _DISABLED: Final = (
 )
 
 
+def _most_regions() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return MAX_REGIONS
+    return min(MAX_REGIONS, descriptors // (SHARE_OF_DESCRIPTORS * DESCRIPTORS))
+
+
 class SharedMemory:
     """The registered regions by name."""
 
-    __slots__ = ("_allowed", "_most", "_regions")
+    __slots__ = ("_allowed", "_borrowers", "_forgotten", "_most", "_regions")
 
     def __init__(self, *, allowed: bool = False) -> None:
         self._allowed = allowed
         self._most = _most_regions()
         self._regions: dict[str, Region] = {}
+        self._borrowers: Counter[str] = Counter()
+        """How many requests use a region, once for each of their tensors in it."""
+        self._forgotten: set[str] = set()
+        """Regions that go with their last borrower."""
 
-    def source(self, part: RegionPart) -> memoryview:
-        """Return a read-only view on a part of a region; raises InferError where there is no such part."""
-        return self._find(part).source(part)
+    def lend(self) -> "Loan":
+        """Return the regions for the length of one request."""
+        return Loan(self) if self._regions else _NO_LOAN
 
-    def destination(self, part: RegionPart) -> Room:
-        """Return a part of a region to write to; raises InferError where there is no such part."""
-        return self._find(part).destination(part)
+    def borrow(self, name: str) -> Region:
+        """Return a region that is used until `give_back`; raises InferError where there is none."""
+        region = self._regions.get(name)
+        if region is None:
+            raise unknown_region(name)
+        self._borrowers[name] += 1
+        return region
+
+    def give_back(self, names: Sequence[str]) -> None:
+        """Hear that regions are not used any more, once for each time they were borrowed."""
+        for name in names:
+            self._borrowers[name] -= 1
+            if not self._borrowers[name]:
+                del self._borrowers[name]
+                if name in self._forgotten:
+                    self._forget(name)
 
     def check_allowed(self) -> None:
         """Raise InferError unless clients may register and unregister."""
@@ -70,10 +98,11 @@ class SharedMemory:
     def unregister(self, name: str) -> None:
         """Forget a region, all of them for an empty name; one that is not known is forgotten already."""
         self.check_allowed()
-        if name:
-            self._regions.pop(name, None)
-        else:
-            self._regions.clear()
+        for each in [name] if name else list(self._regions):
+            if each in self._borrowers:
+                self._forgotten.add(each)
+            else:
+                self._forget(each)
 
     def status(self, name: str) -> Sequence[Region]:
         """Return a region, all of them in the order of their names for an empty name; raises InferError."""
@@ -102,15 +131,45 @@ class SharedMemory:
         if name:
             raise InferError(Fault.NOT_FOUND, f"Unable to find cuda shared memory region: '{name}'")
 
-    def _find(self, part: RegionPart) -> Region:
-        region = self._regions.get(part.region)
-        if region is None:
-            raise unknown_region(part.region)
+    def _forget(self, name: str) -> None:
+        self._regions.pop(name, None)
+        self._forgotten.discard(name)
+
+
+class Loan:
+    """The regions as one request sees them; whatever it takes is given back together."""
+
+    __slots__ = ("_borrowed", "_memory")
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
+        self._borrowed: list[str] = []
+
+    def source(self, part: RegionPart) -> memoryview:
+        """Return a read-only view on a part of a region; raises InferError where there is no such part."""
+        return self._borrow(part).source(part)
+
+    def destination(self, part: RegionPart) -> Room:
+        """Return a part of a region to write to; raises InferError where there is no such part."""
+        return self._borrow(part).destination(part)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """End the use of all regions; harmless when it has ended."""
+        if self._borrowed:
+            self._memory.give_back(self._borrowed)
+            self._borrowed = []
+
+    def _borrow(self, part: RegionPart) -> Region:
+        region = self._memory.borrow(part.region)
+        self._borrowed.append(part.region)
         return region
 
 
-def _most_regions() -> int:
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
-        return MAX_REGIONS
-    return min(MAX_REGIONS, descriptors // (SHARE_OF_DESCRIPTORS * DESCRIPTORS))
+_NO_LOAN: Final = Loan(SharedMemory())
+"""The loan of every request while there are no regions."""

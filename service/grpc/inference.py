@@ -22,7 +22,7 @@ class Inference:
     def __init__(self, doorway: Doorway) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
-        self._regions = doorway.shared_memory
+        self._memory = doorway.shared_memory
 
     async def infer(self, message: pb.ModelInferRequest) -> Message:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
@@ -33,22 +33,23 @@ class Inference:
                 Fault.UNSUPPORTED,
                 "ModelInfer RPC doesn't support models with decoupled transaction policy",
             )
-        asked, forms = kserve_grpc.decode_infer(message, model, self._regions)
-        observation = None
-        if received is not None:
-            observation = self._observer.begin(GRPC, received, asked, model)
-        if observation is None:
-            return kserve_grpc.encode_infer(model, asked, await _ask(model, asked), forms)
-        try:
-            response = await _ask(observation, asked)
-            began = now()
-            answer = kserve_grpc.encode_infer(model, asked, response, forms)
-            observation.sent(began)
-        except BaseException as error:
-            observation.close(error)
-            raise
-        observation.close()
-        return answer
+        with self._memory.lend() as regions:
+            asked, forms = kserve_grpc.decode_infer(message, model, regions)
+            observation = None
+            if received is not None:
+                observation = self._observer.begin(GRPC, received, asked, model)
+            if observation is None:
+                return kserve_grpc.encode_infer(model, asked, await _ask(model, asked), forms)
+            try:
+                response = await _ask(observation, asked)
+                began = now()
+                answer = kserve_grpc.encode_infer(model, asked, response, forms)
+                observation.sent(began)
+            except BaseException as error:
+                observation.close(error)
+                raise
+            observation.close()
+            return answer
 
 
 async def _ask(model: Servable | Observation, request: Request) -> Response:

@@ -26,6 +26,7 @@ from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
+from ..shared_memory import Loan
 from .forwarding import Forward
 from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
 
@@ -95,6 +96,7 @@ class _Slot:
         "asked",
         "ended",
         "forms",
+        "loan",
         "message",
         "model",
         "observation",
@@ -109,6 +111,7 @@ class _Slot:
         self.model: Servable | None = None
         self.asked: Request | None = None
         self.forms = OutputForms()
+        self.loan: Loan | None = None
         self.observation: Observation | None = None
         self.ordered = True
         """Whether those that came later wait for this one."""
@@ -121,6 +124,11 @@ class _Slot:
         """Take one response of the model."""
         self.stream.take(self, response)
 
+    def give_back(self) -> None:
+        """End the use of shared memory."""
+        if self.loan is not None:
+            self.loan.give_back()
+
 
 class Stream:
     """One call of ModelStreamInfer."""
@@ -128,7 +136,7 @@ class Stream:
     def __init__(self, doorway: Doorway, context: Context, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
-        self._regions = doorway.shared_memory
+        self._memory = doorway.shared_memory
         self._context = context
         self._forward = forward
         metadata = dict(context.invocation_metadata() or ())
@@ -211,6 +219,7 @@ class Stream:
             if slot not in self._line:
                 self._line.append(slot)
             self._open.discard(slot)
+            slot.give_back()
             slot.ordered = slot.ended = True
             told = pb.ModelStreamInferResponse(error_message=as_text(as_infer_error(error).message))
             told.infer_response.id = slot.message.id
@@ -222,7 +231,8 @@ class Stream:
         if self._forward is not None:
             self._forward(message, self._context)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
-        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, self._regions)
+        slot.loan = self._memory.lend()
+        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, slot.loan)
         slot.model = model
         if model.config.decoupled:
             slot.ordered = False
@@ -242,6 +252,8 @@ class Stream:
             slot.ended = True
             self._may_read.set()
         rendered = self._render(slot, response)
+        if response.final:
+            slot.give_back()
         if slot.observation is not None:
             slot.observation.sent(began)
             if response.final:
@@ -323,6 +335,7 @@ class Stream:
 
     def _cancel(self, slot: _Slot) -> None:
         self._open.discard(slot)
+        slot.give_back()
         if slot.model is not None and slot.asked is not None:
             slot.model.cancel(slot.asked)
         if slot.observation is not None:

@@ -41,7 +41,7 @@ class Inference:
     ) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
-        self._regions = doorway.shared_memory
+        self._memory = doorway.shared_memory
         self._max_input_size = max_input_size
         self._forwarding = forwarding
 
@@ -60,23 +60,24 @@ class Inference:
         # Only now: while the body was on its way another version may have taken the place of the first one.
         model = self._find(match)
         json_length = kserve_http.parse_json_length(json_length_text, len(body))
-        asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, self._regions)
-        if self._forwarding is not None:
-            asked.parameters = {**asked.parameters, **self._forwarding.select(request.raw_headers)}
-        accepted = headers.get(hdrs.ACCEPT_ENCODING)
-        observation = None
-        if received is not None:
-            observation = self._observer.begin(HTTP, received, asked, model)
-        if observation is None:
-            response = await _ask(model, asked)
-            return await _answered(kserve_http.encode_infer(model, asked, response, forms), accepted)
-        try:
-            response = await _ask(observation, asked)
-            answer = kserve_http.encode_infer(model, asked, response, forms)
-            return ObservedResponse(await _answered(answer, accepted), observation)
-        except BaseException as error:
-            observation.close(error)
-            raise
+        with self._memory.lend() as regions:
+            asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, regions)
+            if self._forwarding is not None:
+                asked.parameters = {**asked.parameters, **self._forwarding.select(request.raw_headers)}
+            accepted = headers.get(hdrs.ACCEPT_ENCODING)
+            observation = None
+            if received is not None:
+                observation = self._observer.begin(HTTP, received, asked, model)
+            if observation is None:
+                response = await _ask(model, asked)
+                return await _answered(kserve_http.encode_infer(model, asked, response, forms), accepted)
+            try:
+                response = await _ask(observation, asked)
+                answer = kserve_http.encode_infer(model, asked, response, forms)
+                return ObservedResponse(await _answered(answer, accepted), observation)
+            except BaseException as error:
+                observation.close(error)
+                raise
 
     def _find(self, match: Match) -> Servable:
         """Return the version to ask; raises InferError where there is none, or none that HTTP can ask."""

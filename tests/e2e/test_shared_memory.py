@@ -176,8 +176,8 @@ def test_a_region_forgotten_during_a_request_lasts_until_its_answer(share: Share
             outputs=[wanted(client, "OUTPUT0", taken, 8)],
         )
         client.call("unregister_system_shared_memory")
-        assert regions(client) == []
         assert done.get(timeout=10)[1] is None
+        assert regions(client) == []
         assert shm.get_contents_as_numpy(results, np.int32, [2]).tolist() == [5, 6]
         client.infer("slow", client.tensor("INPUT0", array))
         assert (mapped(sharing, given), mapped(sharing, taken)) == (0, 0)

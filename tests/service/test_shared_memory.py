@@ -54,8 +54,9 @@ def test_regions_are_found_by_name_and_listed_in_its_order(memory: SharedMemory,
         memory.register(name, segment.name, 0, 8)
     assert [region.name for region in memory.status("")] == ["B", "a", "b", "Ü"]
     assert [region.name for region in memory.status("a")] == ["a"]
-    assert len(memory.source(RegionPart("b", 4, 4))) == 4
-    assert memory.destination(RegionPart("b", 4, 4)).byte_size == 4
+    with memory.lend() as regions:
+        assert len(regions.source(RegionPart("b", 4, 4))) == 4
+        assert regions.destination(RegionPart("b", 4, 4)).byte_size == 4
 
 
 def test_a_name_is_taken_until_it_is_forgotten(memory: SharedMemory, segment: Path) -> None:
@@ -68,18 +69,32 @@ def test_a_name_is_taken_until_it_is_forgotten(memory: SharedMemory, segment: Pa
     assert memory.status("r")[0].byte_size == 16
 
 
-def test_a_name_can_be_taken_again_while_its_old_memory_is_in_use(
+def test_a_region_forgotten_while_it_is_lent_stays_until_all_is_given_back(
     memory: SharedMemory, segment: Path
 ) -> None:
+    memory.register("idle", segment.name, 0, 8)
     memory.register("r", segment.name, 0, 8)
-    view = memory.source(RegionPart("r", 0, 8))
-    room = memory.destination(RegionPart("r", 0, 8))
-    memory.unregister("")
-    memory.register("r", segment.name, 0, 4)
-    room.write(b"12345678")
+    with memory.lend() as first:
+        view = first.source(RegionPart("r", 0, 8))
+        memory.unregister("")
+        assert [region.name for region in memory.status("")] == ["r"]
+        with memory.lend() as second:
+            second.destination(RegionPart("r", 0, 8)).write(b"12345678")
+            first.give_back()
+            assert [region.name for region in memory.status("")] == ["r"]
+    assert memory.status("") == []
     assert bytes(view) == b"12345678"
-    with pytest.raises(InferError):
-        memory.source(RegionPart("r", 0, 8))
+    memory.register("r", segment.name, 0, 4)
+    with memory.lend() as third, pytest.raises(InferError):
+        third.source(RegionPart("r", 0, 8))
+    memory.unregister("r")
+    assert memory.status("") == []
+
+
+def test_who_is_lent_nothing_finds_nothing(memory: SharedMemory) -> None:
+    with memory.lend() as regions, pytest.raises(InferError) as error:
+        regions.source(RegionPart("r", 0, 8))
+    assert refused(error) == (Fault.NOT_FOUND, "Unable to find shared memory region: 'r'")
 
 
 def test_what_could_not_be_registered_leaves_nothing_behind(memory: SharedMemory, segment: Path) -> None:

@@ -74,8 +74,8 @@ class ModelRecord:
 
     @property
     def settled(self) -> bool:
-        """Whether every version serves or was unloaded on purpose."""
-        return bool(self.versions) and all(
+        """Whether every version, if there is any, serves or was unloaded on purpose, as Triton sees it."""
+        return all(
             entry.phase is VersionPhase.READY
             or (entry.phase is VersionPhase.UNAVAILABLE and entry.reason == UNLOADED)
             for entry in self.versions.values()

@@ -372,3 +372,19 @@ async def test_a_sample_that_fails_keeps_the_version_from_serving(
     with pytest.raises(InferError, match="failed to run warmup sample 'twice': "):
         await repository.load("identity")
     assert repository.find("identity") is before
+
+
+async def test_a_configuration_that_cannot_be_read_does_not_take_the_server_out_of_readiness(
+    write_model: Write, open_repository: Open
+) -> None:
+    """As in Triton; a version that cannot load does."""
+    write_model("identity")
+    write_model("illegible", "max_batch_size: what")
+    write_model("broken", ALL_VERSIONS + 'parameters { key: "fail_load" value { string_value: "no" } }')
+    repository = await open_repository(["identity"])
+    with pytest.raises(InferError):
+        await repository.load("illegible")
+    assert repository.ready
+    with pytest.raises(InferError):
+        await repository.load("broken")
+    assert not repository.ready

@@ -1,5 +1,6 @@
 """What an operator has closed opens with its header only, on every route and every call."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -106,21 +107,32 @@ async def closed_grpc(doorway: Doorway) -> AsyncIterator[GrpcFront]:
 
 
 async def call(
-    front: GrpcFront, method: str, *, streams: bool, key: str | None = None
+    front: GrpcFront, method: str, *, streams: bool, key: str | None = None, asks: bool = False
 ) -> tuple[grpc.StatusCode, str]:
-    """Make a call with an empty message; return its status, OK where an answer came."""
+    """Make a call; return its status, OK where an answer came. A stream asks with nothing, or just waits."""
     metadata = () if key is None else ((KEY, key),)
+    over = asyncio.Event()
+
+    async def messages() -> AsyncIterator[bytes]:
+        if asks:
+            yield b""
+        await over.wait()
+
     async with grpc.aio.insecure_channel(front.address) as channel:
         try:
-            if streams:
-                stream = channel.stream_stream(f"/{method}", None, None)(
-                    iter([b""]), metadata=metadata, timeout=10
-                )
-                await stream.read()
+            if method.endswith("/Watch"):
+                await channel.unary_stream(f"/{method}", None, None)(
+                    b"", metadata=metadata, timeout=10
+                ).read()
+            elif streams:
+                stream = channel.stream_stream(f"/{method}", None, None)
+                await stream(messages(), metadata=metadata, timeout=10).read()
             else:
                 await channel.unary_unary(f"/{method}", None, None)(b"", metadata=metadata, timeout=10)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
+        finally:
+            over.set()
     return grpc.StatusCode.OK, ""
 
 
@@ -171,7 +183,7 @@ async def test_the_key_opens_a_closed_call(doorway: Doorway, method: str, stream
     front = grpc_front(doorway, GrpcSettings(address=HERE, port=0, policy=policy), KeepaliveSettings())
     await front.start()
     try:
-        _, told = await call(front, method, streams=streams, key="sesame")
+        _, told = await call(front, method, streams=streams, key="sesame", asks=True)
         assert "restricted" not in told
     finally:
         await front.close(1.0)

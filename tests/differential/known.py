@@ -150,6 +150,18 @@ KNOWN: Final = (
         r"\\x00",
     ),
     Known(
+        "a number too large for a double is infinite; Triton's parser refuses it",
+        r"Number too big to be stored in double",
+        r"",
+    ),
+    Known(
+        "the maps of a configuration come in the order of a hash table from both servers",
+        r'"ensemble_scheduling"',
+        r'"ensemble_scheduling"',
+        "",
+        _reordered,
+    ),
+    Known(
         "the length of a string may be split between two chunks of a body; in Triton it may not",
         r"incomplete string length indicator",
         r"",

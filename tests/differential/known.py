@@ -150,6 +150,11 @@ KNOWN: Final = (
         r"\\x00",
     ),
     Known(
+        "a name goes on behind a byte of zero; where Triton keeps it as a C string, it ends there",
+        r"unknown model|unexpected inference",
+        r"\x00|\\u0000",
+    ),
+    Known(
         "a number too large for a double is infinite; Triton's parser refuses it",
         r"Number too big to be stored in double",
         r"",

@@ -86,6 +86,11 @@ class EnsembleVersion:
         if conductor is not None:
             conductor.cancel()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way."""
+        return bool(self._travelling)
+
     async def is_ready(self) -> bool:
         """Tell that requests are welcome; what the models of the steps say is theirs alone."""
         return True

@@ -37,6 +37,7 @@ class Instance:
         "_open",
         "_plan",
         "_readiness",
+        "_running",
         "_seat",
         "_signal",
         "_vacant",
@@ -70,6 +71,7 @@ class Instance:
         self.statistics = statistics
         self._budget = RestartBudget()
         self._open: set[Run] = set()
+        self._running = 0
         self._vacant: asyncio.Future[None] | None = None
         self._breakage: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._signal: Callable[[Message], None] = _nobody
@@ -95,16 +97,23 @@ class Instance:
             log.error("instance broke", instance=self._seat.name, error=_describe(breakage))
             await self._come_back()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a batch runs here, or a request is open that one has left."""
+        return self._running > 0 or bool(self._open)
+
     async def is_ready(self) -> bool:
         """Tell whether the engine says so; an instance that is away for now does not speak for the model."""
         return self.phase is not InstancePhase.READY or await self._readiness.ask(self.engine)
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Send a batch to the lane."""
+        self._running += 1
         self.lane.do(Run(self, jobs).execute)
 
     def finished(self, run: Run) -> None:
         """Answer a run that has returned, and ask for the next."""
+        self._running -= 1
         if run.breakage is not None:
             self._broke(run, run.breakage)
         elif not run.ran:

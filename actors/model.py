@@ -81,6 +81,11 @@ class ModelVersion:
         request.cancelled = True
         self._router.signal(Withdraw(request))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or runs."""
+        return bool(len(self._router.schedule)) or any(instance.busy for instance in self._instances.values())
+
     async def is_ready(self) -> bool:
         """Tell whether all instances say that requests are welcome."""
         return all(await asyncio.gather(*(instance.is_ready() for instance in self._instances.values())))

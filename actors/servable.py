@@ -31,6 +31,10 @@ class Servable(Protocol):
     def cancel(self, request: Request) -> None:
         """Hear that nobody waits for a request any more; harmless when it is answered already."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or runs."""
+
     async def is_ready(self) -> bool:
         """Tell whether the model itself says that requests are welcome; it serves them in any case."""
 

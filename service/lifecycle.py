@@ -80,7 +80,8 @@ async def shut_down(
     repository.stopping = True
     for door in doors:
         await door.stop_accepting()
-    for door in doors:
+    # The door that opened first closes last: until all are served, gRPC tells newcomers why they are not.
+    for door in reversed(doors):
         await door.close(timeout_s)
     await repository.close()
     for front in metrics:
@@ -96,7 +97,7 @@ def exit_at_once() -> None:
 async def _count_down(repository: Repository, timeout_s: float) -> None:
     for remaining in range(int(timeout_s), 0, -1):
         await asyncio.sleep(1)
-        busy = sum(1 for servable in repository.served() if servable.statistics.pending)
+        busy = sum(1 for servable in repository.served() if servable.busy)
         log.info("Timeout %d: Found %d model versions that have in-flight inferences", remaining, busy)
     log.error("Exit timeout expired. Exiting immediately.")
     exit_at_once()

@@ -9,15 +9,20 @@ from typing import Final
 import structlog
 from aiohttp import web
 from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
+from aiohttp.web_protocol import _ErrInfo
 
+from ...proto.errors import invalid
 from ..listening import ListenAt, bound_to_path, not_listening, remove
 from ..settings import TlsSettings
 from ..tls import server_context
+from .bodies import BodyRefusedError
 from .responses import error_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
 BACKLOG: Final = 1024
+LINGER_S: Final = 1.0
+"""How long the rest of a body that nobody wants is read past, so that its sender gets to read the answer."""
 READ_BUFFER: Final = 256 * 1024
 """Bytes of a body that wait to be read before the sender is held back."""
 MAX_LINE: Final = 16 * 1024
@@ -31,6 +36,19 @@ class _Connection(RequestHandler):
     """aiohttp's connection, except that what is not HTTP is refused in JSON and not in the log."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; where they break the body of the request being served, its handler must hear of it.
+
+        aiohttp only queues the error behind that request, which would wait for its body until it is given up.
+        """
+        super().data_received(data)
+        request = self._current_request
+        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            content = request.content
+            if not content.is_eof():
+                content.set_exception(BodyRefusedError(invalid("the request body could not be read")))
+                content.feed_eof()
 
     def handle_error(
         self,
@@ -59,6 +77,7 @@ class _Server(web.Server):
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
             read_bufsize=READ_BUFFER,
+            lingering_time=LINGER_S,
         )
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -291,8 +292,22 @@ def test_a_body_in_chunks_is_given_up_where_it_becomes_too_large(small_house: Se
             yield b" " * 700
 
     with pytest.raises((ConnectionError, BrokenPipeError)):
-        ask(small_house.http, "POST /v2/models/echo/infer", endless(), {"Transfer-Encoding": "chunked"})
+        ask(small_house.http, "POST /v2/models/echo/infer", endless())
     assert infer(small_house.http, "echo", row())[0] == 200
+
+
+def test_a_body_that_breaks_off_from_its_chunks_is_refused_at_once(small_house: Server) -> None:
+    host, port = small_house.http.split(":")
+    with socket.create_connection((host, int(port)), TIMEOUT_S) as raw:
+        raw.sendall(
+            b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: house\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        raw.sendall(b"4\r\n    \r\n")
+        time.sleep(0.1)  # so that the request is being served when its body breaks
+        raw.sendall(b"no chunk\r\n")
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"the request body could not be read" in answer
 
 
 def test_a_bomb_is_not_decompressed(small_house: Server) -> None:

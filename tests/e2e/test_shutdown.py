@@ -140,7 +140,7 @@ def test_requests_in_flight_are_answered_on_a_stream_and_then_it_ends(serve_slow
 def test_newcomers_are_refused_while_requests_are_in_flight(
     serve_slow: Serve, threads: ThreadPoolExecutor
 ) -> None:
-    server = serve_slow(1000)
+    server = serve_slow(1500)
     host, port = server.http.split(":")
     with grpc.insecure_channel(server.grpc) as channel:
         rpc = channel.unary_unary(f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString, None)

@@ -228,10 +228,11 @@ async def test_no_more_is_read_while_too_much_is_unanswered(
 
 
 async def test_a_client_that_does_not_read_loses_the_stream(
-    stream_infer: StreamInfer, monkeypatch: pytest.MonkeyPatch
+    stream_infer: StreamInfer, doorway: Doorway, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "MAX_UNSENT", 100)
     call = stream_infer(iter([counting("x", 5000)]))
+    await until(lambda: doorway.repository.find("counter").statistics.execution_count)
     with pytest.raises(grpc.aio.AioRpcError, match=r"101 responses of \d+ bytes wait to be read"):
         async for _ in call:
             pass

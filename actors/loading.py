@@ -36,7 +36,7 @@ from .conductor import EnsembleVersion, Find
 from .instance import Instance
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
-from .model import ModelVersion
+from .model import ModelVersion, take_down
 from .schedules import depth_of
 from .servable import Servable
 from .statistics import Statistics
@@ -199,8 +199,7 @@ async def _seat(config: ModelConfig, plan: Plan, first_lane: Lane, statistics: S
     outcomes = await asyncio.gather(*(instance.start() for instance in instances), return_exceptions=True)
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is not None:
-        for instance in instances:
-            await instance.close()
+        await take_down(config.name, instances, plan)
         raise failure
     return instances
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..backends.api import Plan
 from ..proto.admission import Admission
@@ -21,6 +21,15 @@ from .router import Abandon, Drain, Router, Withdraw
 from .schedule import InstanceId, Job
 from .schedules import is_ordered, schedule_of
 from .statistics import Statistics
+
+
+async def take_down(name: str, instances: Iterable[Instance], plan: Plan) -> None:
+    """Close the instances of a model, however far they came, and then what they share."""
+    lane = Lane(f"{name}_close")
+    for instance in instances:
+        await instance.close()
+    await lane.call(plan.close)
+    lane.close()
 
 
 class ModelVersion:
@@ -123,8 +132,4 @@ class ModelVersion:
         self._instances[instance].dispatch(jobs)
 
     async def _close(self) -> None:
-        lane = Lane(f"{self.name}_close")
-        for instance in self._instances.values():
-            await instance.close()
-        await lane.call(self._plan.close)
-        lane.close()
+        await take_down(self.name, self._instances.values(), self._plan)

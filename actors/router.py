@@ -63,7 +63,8 @@ class Abandon:
 
 
 Message = Job | Withdraw | Returned | Finished | Lost | Drain | Abandon
-Run = Callable[[InstanceId, Sequence[Job]], None]
+SendOff = Callable[[InstanceId, Sequence[Job]], None]
+"""Sends a batch on its way to an instance."""
 
 
 class Router:
@@ -83,7 +84,7 @@ class Router:
     def __init__(
         self,
         schedule: Schedule,
-        dispatch: Run,
+        dispatch: SendOff,
         statistics: Statistics,
         *,
         line: Line | None = None,

@@ -76,7 +76,6 @@ for _datatype, _numpy_type in _NUMPY_TYPES.items():
 VALID_DATATYPES: Final = tuple(datatype for datatype in Datatype if datatype is not Datatype.INVALID)
 
 _BY_WIRE_NAME: Final = {datatype.wire_name: datatype for datatype in VALID_DATATYPES}
-_BY_CONFIG_NAME: Final = {datatype.config_name: datatype for datatype in Datatype}
 _BY_NUMPY_KIND: Final = {
     (datatype.numpy_type.kind, datatype.numpy_type.itemsize): datatype
     for datatype in VALID_DATATYPES
@@ -87,11 +86,6 @@ _BY_NUMPY_KIND: Final = {
 def datatype_of_wire(name: str) -> Datatype:
     """Return the datatype of a wire name, `Datatype.INVALID` for an unknown one."""
     return _BY_WIRE_NAME.get(name, Datatype.INVALID)
-
-
-def datatype_of_config(name: str) -> Datatype:
-    """Return the datatype of a configuration name such as `TYPE_FP32`, `INVALID` for an unknown one."""
-    return _BY_CONFIG_NAME.get(name, Datatype.INVALID)
 
 
 def datatype_of_numpy(numpy_type: np.dtype[Any]) -> Datatype:

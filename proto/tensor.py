@@ -17,8 +17,6 @@ from .datatypes import Datatype, datatype_of_numpy
 
 MAX_RANK: Final = 32
 """Dimensions a tensor may have; numpy itself ends at 64."""
-MAX_ELEMENTS: Final = 2**63 - 1
-"""Elements, and bytes, a tensor may have: Triton counts both in signed 64-bit integers."""
 
 SMALL: Final = 4096
 """Bytes up to which a copy costs less than the making of a view."""

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from ..proto.trace_level import TraceLevel
 from .policy import Group
 from .settings import Compression, ControlMode, LogFormat
+
+Word = TypeVar("Word", bound=Enum)
 
 _TRUE: Final = frozenset({"true", "on", "1"})
 _FALSE: Final = frozenset({"false", "off", "0"})
@@ -77,25 +80,28 @@ def _read_port(text: str) -> int:
     return port
 
 
-def _read_control_mode(text: str) -> ControlMode:
-    try:
-        return ControlMode(text.lower())
-    except ValueError:
-        raise OptionError("invalid argument for --model-control-mode") from None
+def _word_of(words: type[Word], complaint: str, *, folded: bool = True) -> Callable[[str], Word]:
+    """Return what reads one of the words that are the values of an enumeration."""
+
+    def read(text: str) -> Word:
+        try:
+            return words(text.lower() if folded else text)
+        except ValueError:
+            raise OptionError(complaint) from None
+
+    return read
 
 
-def _read_log_format(text: str) -> LogFormat:
-    try:
-        return LogFormat(text)
-    except ValueError:
-        raise OptionError("invalid argument for --log-format") from None
+def _positive(option: str) -> Callable[[str], int]:
+    """Return what reads an integer above zero."""
 
+    def read(text: str) -> int:
+        number = read_int(text)
+        if number <= 0:
+            raise OptionError(f"Error: --{option} must be greater than 0.")
+        return number
 
-def _read_max_input_size(text: str) -> int:
-    size = read_int(text)
-    if size <= 0:
-        raise OptionError("Error: --http-max-input-size must be greater than 0.")
-    return size
+    return read
 
 
 def _read_config_name(text: str) -> str:
@@ -122,26 +128,12 @@ def _read_grpc_threads(text: str) -> int:
     return count
 
 
-def _read_response_pool(text: str) -> int:
-    size = read_int(text)
-    if size <= 0:
-        raise OptionError("Error: --grpc-max-response-pool-size must be greater than 0.")
-    return size
-
-
 def _read_pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
         raise OptionError(f"{text!r} is no regular expression: {error}") from None
     return text
-
-
-def _read_compression(text: str) -> Compression:
-    try:
-        return Compression(text.lower())
-    except ValueError:
-        raise OptionError("invalid argument for --grpc_infer_response_compression_level") from None
 
 
 def _restriction(option: str, what: str) -> Callable[[str], tuple[tuple[Group, ...], str, str]]:
@@ -298,14 +290,21 @@ MILLISECONDS: Final = Kind("milliseconds", read_int)
 THREADS: Final = Kind("integer", lambda text: max(1, read_int(text)))
 VERBOSITY: Final = Kind("integer", _read_verbosity)
 REPOSITORY: Final = Kind("path", read_repository)
-CONTROL_MODE: Final = Kind("none|poll|explicit", _read_control_mode)
+CONTROL_MODE: Final = Kind(
+    "none|poll|explicit", _word_of(ControlMode, "invalid argument for --model-control-mode")
+)
 CONFIG_NAME: Final = Kind("string", _read_config_name)
-LOG_FORMAT: Final = Kind("default|ISO8601|json", _read_log_format)
-MAX_INPUT_SIZE: Final = Kind("bytes", _read_max_input_size)
+LOG_FORMAT: Final = Kind(
+    "default|ISO8601|json", _word_of(LogFormat, "invalid argument for --log-format", folded=False)
+)
+MAX_INPUT_SIZE: Final = Kind("bytes", _positive("http-max-input-size"))
 GRPC_THREADS: Final = Kind("integer", _read_grpc_threads)
-RESPONSE_POOL: Final = Kind("integer", _read_response_pool)
+RESPONSE_POOL: Final = Kind("integer", _positive("grpc-max-response-pool-size"))
 PATTERN: Final = Kind("regular expression", _read_pattern)
-COMPRESSION: Final = Kind("none|low|medium|high", _read_compression)
+COMPRESSION: Final = Kind(
+    "none|low|medium|high",
+    _word_of(Compression, "invalid argument for --grpc_infer_response_compression_level"),
+)
 RESTRICTED_API: Final = Kind("groups:header=value", _restriction("http-restricted-api", "api"))
 RESTRICTED_PROTOCOL: Final = Kind("groups:key=value", _restriction("grpc-restricted-protocol", "protocol"))
 RATE_LIMIT: Final = Kind("off|execution_count", _read_rate_limit)

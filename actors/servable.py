@@ -1,15 +1,40 @@
 """What a door and an ensemble see of a loaded version, whether it is a model or an ensemble of models."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
-from ..proto.message import Request
+from ..proto.message import Request, Response
 from .leases import Leases
-from .reply import Reply
+from .reply import OneReply, Reply
 from .schedule import Job
 from .statistics import Statistics
+
+
+class Askable(Protocol):
+    """Whatever takes a request and can be told that nobody waits for it any more."""
+
+    def infer(self, request: Request, reply: Reply) -> object:
+        """Take a request; raises InferError at once when it is refused."""
+
+    def cancel(self, request: Request) -> None:
+        """Hear that nobody waits for a request any more."""
+
+
+async def ask(model: Askable, request: Request) -> Response:
+    """Return the one response to a request; raises the InferError it ended with.
+
+    Whoever stops waiting cancels the request.
+    """
+    reply = OneReply()
+    model.infer(request, reply)
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        model.cancel(request)
+        raise
 
 
 class Servable(Protocol):

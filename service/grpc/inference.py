@@ -1,19 +1,15 @@
 """ModelInfer: one request, one response."""
 
-import asyncio
-
 from google.protobuf.message import Message
 
 from ...actors.clock import now
-from ...actors.reply import OneReply
-from ...actors.servable import Servable
+from ...actors.servable import ask
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError
-from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
-from ..observer import GRPC, Observation
+from ..observer import GRPC
 
 
 class Inference:
@@ -39,9 +35,9 @@ class Inference:
             if received is not None:
                 observation = self._observer.begin(GRPC, received, asked, model)
             if observation is None:
-                return kserve_grpc.encode_infer(model, asked, await _ask(model, asked), forms)
+                return kserve_grpc.encode_infer(model, asked, await ask(model, asked), forms)
             try:
-                response = await _ask(observation, asked)
+                response = await ask(observation, asked)
                 began = now()
                 answer = kserve_grpc.encode_infer(model, asked, response, forms)
                 observation.sent(began)
@@ -50,13 +46,3 @@ class Inference:
                 raise
             observation.close()
             return answer
-
-
-async def _ask(model: Servable | Observation, request: Request) -> Response:
-    reply = OneReply()
-    model.infer(request, reply)
-    try:
-        return await reply
-    except asyncio.CancelledError:
-        model.cancel(request)
-        raise

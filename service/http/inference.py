@@ -9,14 +9,12 @@ from aiohttp.web import BaseRequest, StreamResponse
 from multidict import istr
 
 from ...actors.clock import now
-from ...actors.reply import OneReply
-from ...actors.servable import Servable
+from ...actors.servable import Servable, ask
 from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
-from ...proto.message import Request, Response
 from ..doorway import Doorway
 from ..forwarding import HeaderForwarding
-from ..observer import HTTP, Observation
+from ..observer import HTTP
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
 from .observed import ObservedResponse
@@ -69,10 +67,10 @@ class Inference:
             if received is not None:
                 observation = self._observer.begin(HTTP, received, asked, model)
             if observation is None:
-                response = await _ask(model, asked)
+                response = await ask(model, asked)
                 return await _answered(kserve_http.encode_infer(model, asked, response, forms), accepted)
             try:
-                response = await _ask(observation, asked)
+                response = await ask(observation, asked)
                 answer = kserve_http.encode_infer(model, asked, response, forms)
                 return ObservedResponse(await _answered(answer, accepted), observation)
             except BaseException as error:
@@ -93,16 +91,6 @@ class Inference:
         if len(body) < OFF_LOOP_SIZE:
             return decompressed(body, encoding, self._max_input_size)
         return await asyncio.to_thread(decompressed, body, encoding, self._max_input_size)
-
-
-async def _ask(model: Servable | Observation, request: Request) -> Response:
-    reply = OneReply()
-    model.infer(request, reply)
-    try:
-        return await reply
-    except asyncio.CancelledError:
-        model.cancel(request)
-        raise
 
 
 async def _answered(answer: kserve_http.Answer, accepted: str | None) -> ReadyResponse:

@@ -5,6 +5,7 @@ went away, are dropped here, so that a lost caller can do no harm to whoever sha
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
 from typing import Any, Final, Protocol
@@ -25,28 +26,56 @@ class Reply(Protocol):
         """Take one response; the one marked final ends the request."""
 
 
-class OneReply:
-    """The address of a caller who wants exactly one response; await it.
+class SoleReply(ABC):
+    """The address of a caller who wants exactly one response, and is told it when the request ends.
 
     A model may close its request with a response of its own that carries nothing but the final flag, so the
     one response is handed over when the request ends, not before.
     """
 
-    __slots__ = ("_count", "_future", "_response")
+    __slots__ = ("_count", "_response", "ended")
 
     def __init__(self) -> None:
-        self._future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._response: Response | None = None
         self._count = 0
+        self.ended = False
+        """Whether the request has ended, or nobody waits for its end any more."""
 
     def send(self, response: Response) -> None:
-        """Take a response; the caller wakes with the final one."""
+        """Take a response; with the final one the caller is told."""
+        if self.ended:
+            return
         if not response.silent:
             self._count += 1
             if self._response is None:
                 self._response = response
-        if response.final and not self._future.done():
-            self._future.set_result(self._only())
+        if response.final:
+            self.ended = True
+            self.tell(self._only())
+
+    @abstractmethod
+    def tell(self, response: Response) -> None:
+        """Hear the one response, or the error that the request ended with instead; once, on the loop."""
+
+    def _only(self) -> Response:
+        if self._response is None or self._count != 1:
+            return Response(error=internal(f"expected a single response, got {self._count}"))
+        return self._response
+
+
+class OneReply(SoleReply):
+    """The address of a coroutine that wants exactly one response; await it."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def tell(self, response: Response) -> None:
+        """Wake the caller."""
+        if not self._future.done():
+            self._future.set_result(response)
 
     def __await__(self) -> Generator[Any, None, Response]:
         """Return the response; raises the InferError that the request ended with instead."""
@@ -54,11 +83,6 @@ class OneReply:
         if response.error is not None:
             raise response.error
         return response
-
-    def _only(self) -> Response:
-        if self._response is None or self._count != 1:
-            return Response(error=internal(f"expected a single response, got {self._count}"))
-        return self._response
 
 
 class StreamReply:

@@ -41,6 +41,8 @@ from .schedules import depth_of
 from .servable import Servable
 from .statistics import Statistics
 
+CONFIG_OVERRIDE: Final = "Invalid config override"
+"""Where complaints about a configuration that came with a request stand, in the words that Triton logs."""
 DEVICE_OF_KIND: Final = {
     InstanceKind.CPU: HOST,
     InstanceKind.MODEL: Device("MODEL"),
@@ -87,7 +89,7 @@ class Loader:
         """
         files = directory.first_version_files()
         if config is not None:
-            return read_json_config(config, "load parameter 'config'", directory.name, files)
+            return read_json_config(config, CONFIG_OVERRIDE, directory.name, files)
         file = directory.config_file(self._options.config_name)
         if file is None and not self._options.auto_complete:
             raise InferError(

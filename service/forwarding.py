@@ -20,13 +20,23 @@ _RESERVED: Final = frozenset(
 )
 
 
+_FLAGS_OFF: Final = re.compile(r"\(\?-([ims]+)\)")
+"""What a pattern of RE2, which is Triton's, may begin with; `re` knows it only for a part of a pattern."""
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return a pattern, found in any case unless it begins with `(?-i)`; raises re.error."""
+    off = _FLAGS_OFF.match(pattern)
+    return re.compile(f"(?-{off[1]}:{pattern[off.end() :]})" if off else pattern, re.IGNORECASE)
+
+
 class HeaderForwarding:
-    """A pattern, found anywhere in the name of a header and in any case."""
+    """A pattern, found anywhere in the name of a header."""
 
     __slots__ = ("_search",)
 
     def __init__(self, pattern: str) -> None:
-        self._search = re.compile(pattern, re.IGNORECASE).search
+        self._search = compile_pattern(pattern).search
 
     def select(self, headers: Iterable[tuple[str | bytes, str | bytes]]) -> dict[str, str]:
         """Return the headers to forward; raises InferError for one whose name has a meaning of its own."""

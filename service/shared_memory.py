@@ -21,6 +21,8 @@ from ..proto.errors import Fault, InferError, invalid
 from ..proto.shared_memory import RegionPart, check_region_name, unknown_region
 
 MAX_REGIONS: Final = 4096
+CUDA_HANDLE_SIZE: Final = 64
+"""Bytes of a `cudaIpcMemHandle_t`."""
 SHARE_OF_DESCRIPTORS: Final = 4
 """Regions take at most one in so many of the file descriptors there may be: the rest is for sockets."""
 
@@ -76,16 +78,10 @@ class SharedMemory:
         if not self._allowed:
             raise InferError(Fault.UNSUPPORTED, _DISABLED)
 
-    def check_named(self, name: str, kind: str) -> None:
-        """Raise InferError for a registration, of `system` or `cuda` memory, without or with a bad name."""
-        self.check_allowed()
-        if not name:
-            raise invalid(f"'region name' is necessary to register {kind} shared memory region")
-        check_region_name(name)
-
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Map a range of a segment under a name; raises InferError."""
-        self.check_named(name, "system")
+        self.check_allowed()
+        check_region_name(name)
         if name in self._regions:
             raise InferError(Fault.ALREADY_EXISTS, f"shared memory region '{name}' already in manager")
         if len(self._regions) >= self._most:
@@ -112,9 +108,12 @@ class SharedMemory:
             raise InferError(Fault.NOT_FOUND, f"Unable to find system shared memory region: '{name}'")
         return [self._regions[name]]
 
-    def register_cuda(self, name: str) -> None:
+    def register_cuda(self, name: str, handle: bytes) -> None:
         """Refuse a region on a GPU; always raises InferError."""
-        self.check_named(name, "cuda")
+        self.check_allowed()
+        check_region_name(name)
+        if len(handle) != CUDA_HANDLE_SIZE:
+            raise invalid("failed to register shared memory region: invalid args")
         raise invalid(f"failed to register CUDA shared memory region: '{name}', GPUs not supported")
 
     def unregister_cuda(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from ..proto.trace_level import TraceLevel
+from .forwarding import compile_pattern
 from .policy import Group
 from .settings import Compression, ControlMode, LogFormat
 
@@ -130,7 +131,7 @@ def _read_grpc_threads(text: str) -> int:
 
 def _read_pattern(text: str) -> str:
     try:
-        re.compile(text)
+        compile_pattern(text)
     except re.error as error:
         raise OptionError(f"{text!r} is no regular expression: {error}") from None
     return text

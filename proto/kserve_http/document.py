@@ -11,6 +11,7 @@ was in.
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import orjson
@@ -68,6 +69,32 @@ def parse_document(body: Raw) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return _parse_patiently(bytes(body).decode("utf-8", "surrogateescape").removeprefix("\ufeff"))
+
+
+def repeated_member(body: Raw, names: Iterable[str]) -> str | None:
+    """Return the first of these names that an object in a JSON text has a second time, None where none has.
+
+    The text has been parsed before, and that says nothing of this: of members with one name the last counts.
+    Raises InferError for a text that is nested too deeply to be read again.
+    """
+    suspects = [name for name in names if bytes(body).count(orjson.dumps(name)) > 1]
+    if not suspects:
+        return None
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen and name in suspects:
+                found.append(name)
+            seen.add(name)
+
+    text = bytes(body).decode("utf-8", "surrogateescape")
+    try:
+        json.loads(text, object_pairs_hook=look, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise invalid(f"Unable to parse 'data': {TOO_DEEP}") from None
+    return found[0] if found else None
 
 
 def _parse_patiently(text: str) -> object:

@@ -20,7 +20,7 @@ from ..errors import InferError, internal, invalid, request_prefix
 from ..message import ParameterValue, Request, Response
 from ..target import Target
 from ..tensor import Raw, Shape, Tensor
-from .document import DEFAULT_MAX_INPUT_SIZE, check_document_size, parse_document
+from .document import DEFAULT_MAX_INPUT_SIZE, check_document_size, parse_document, repeated_member
 from .elements import read_elements, read_strings
 from .members import JsonObject, as_string, object_or_empty
 from .parameters import read_custom_parameter
@@ -48,6 +48,9 @@ def decode_generate(body: Raw, target: Target, max_input_size: int = DEFAULT_MAX
     if type(document) is not dict:
         raise internal("attempt to get members for non-object")
     specs = {spec.name: spec for spec in target.config.inputs}
+    repeated = repeated_member(body, specs)
+    if repeated is not None:
+        raise _already_there(request, repeated)
     batching = target.config.max_batch_size > 0
     mapping = _Mapping(request, specs, max_input_size, batching=batching)
     for name, value in members.items():
@@ -127,7 +130,7 @@ class _Mapping:
             return
         tensor = self._tensor(spec, value if isinstance(value, list) else [value])
         if name in self._request.inputs:
-            raise invalid(f"{request_prefix(self._request.id)}input '{name}' already exists in request")
+            raise _already_there(self._request, name)
         check_number_of("inputs", len(self._request.inputs) + 1, MAX_TENSORS)
         self._request.inputs[name] = tensor
 
@@ -171,6 +174,10 @@ class _Mapping:
         if rest != 1:
             raise _no_proper_shape(spec.name)
         return tuple(shape)
+
+
+def _already_there(request: Request, name: str) -> InferError:
+    return invalid(f"{request_prefix(request.id)}input '{name}' already exists in request")
 
 
 def _no_proper_shape(name: str) -> InferError:

@@ -2,6 +2,7 @@
 
 from google.protobuf.json_format import ParseDict
 
+from ...proto.errors import InferError
 from ...proto.model_version import parse_model_version
 from ...proto.schema import grpc_service_pb2 as pb
 from .. import information
@@ -26,9 +27,16 @@ class Information:
         return pb.ServerReadyResponse(ready=self._repository.ready)
 
     async def model_ready(self, asked: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Tell whether a model takes requests; one that is not there is an error."""
+        """Tell whether a model takes requests; one that is not there does not.
+
+        Triton called that an error in one release; its clients, and its own tests, expect an answer.
+        """
         information.check_serving(self._repository)
-        model = self._repository.find(asked.name, parse_model_version(asked.version))
+        version = parse_model_version(asked.version)
+        try:
+            model = self._repository.find(asked.name, version)
+        except InferError:
+            return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=await model.is_ready())
 
     async def server_metadata(self, _asked: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:

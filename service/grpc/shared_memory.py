@@ -46,7 +46,7 @@ class RegionControl:
         self, asked: pb.CudaSharedMemoryRegisterRequest
     ) -> pb.CudaSharedMemoryRegisterResponse:
         """Refuse a region on a GPU."""
-        self._memory.register_cuda(asked.name)
+        self._memory.register_cuda(asked.name, asked.raw_handle)
         return pb.CudaSharedMemoryRegisterResponse()
 
     async def unregister_cuda(

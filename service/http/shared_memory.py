@@ -1,13 +1,20 @@
 """Registering, forgetting and listing regions of shared memory over HTTP."""
 
+import binascii
 from typing import Final
 
 import orjson
 from aiohttp.web import BaseRequest, StreamResponse
 
 from ...proto.errors import invalid
-from ...proto.kserve_http.members import JsonObject, as_string, as_unsigned
-from ..shared_memory import SharedMemory
+from ...proto.kserve_http.members import (
+    JsonObject,
+    as_string,
+    as_unsigned,
+    object_or_empty,
+    string_member,
+)
+from ..shared_memory import CUDA_HANDLE_SIZE, SharedMemory
 from .bodies import read_json
 from .responses import json_body
 from .routes import Match
@@ -45,15 +52,29 @@ class RegionControl:
         return json_body(b"")
 
     async def _register(self, request: BaseRequest, match: Match) -> None:
-        if match.memory == _CUDA:
-            self._memory.register_cuda(match.region)
-            return
-        self._memory.check_named(match.region, "system")
+        self._memory.check_allowed()
+        if not match.region:  # gRPC takes a region without a name, as Triton does
+            raise invalid(f"'region name' is necessary to register {match.memory} shared memory region")
         members = await read_json(request, self._max_input_size)
+        if match.memory == _CUDA:
+            self._memory.register_cuda(match.region, _cuda_handle(members))
+            return
         key = as_string(_needed(members, "key"), "")
         offset = as_unsigned(members.get("offset", 0), "")
         byte_size = as_unsigned(_needed(members, "byte_size"), "")
         self._memory.register(match.region, key, offset, byte_size)
+
+
+def _cuda_handle(members: JsonObject) -> bytes:
+    """Return the handle of a region on a GPU; raises InferError where there is none."""
+    text = string_member(object_or_empty(_needed(members, "raw_handle")), "b64")
+    try:
+        handle = binascii.a2b_base64(text)
+    except ValueError:
+        handle = b""
+    if len(handle) != CUDA_HANDLE_SIZE:
+        raise invalid("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
+    return handle
 
 
 def _needed(members: JsonObject, name: str) -> object:

@@ -51,12 +51,7 @@ def test_the_server_lives_and_is_ready(client: Client) -> None:
     ],
 )
 def test_a_model_is_ready_or_is_not(client: Client, model: str, version: str, ready: bool) -> None:
-    if ready or client.is_http:
-        assert client.call("is_model_ready", model, version) is ready
-    else:
-        status, message = client.refusal("is_model_ready", model, version)
-        assert status == "StatusCode.NOT_FOUND"
-        assert message.startswith(f"Request for unknown model: '{model}'")
+    assert client.call("is_model_ready", model, version) is ready
 
 
 # --- metadata and configuration ---

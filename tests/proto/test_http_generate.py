@@ -245,3 +245,30 @@ def test_any_object_is_understood_or_refused(language: Target, members: dict[str
     except InferError:
         return
     assert "PROMPT" in request.inputs
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ('{"PROMPT": "a", "STREAM": false, "PROMPT": "b"}', "PROMPT"),
+        ('{"PROMPT": "a", "STREAM": false, "STREAM": true, "PROMPT": "b"}', "STREAM"),
+        ('{"PROMPT": "a", "STREAM": false, "PROMPT": "b", "STREAM": true}', "PROMPT"),
+    ],
+)
+def test_the_first_input_that_is_given_a_second_time_is_refused(
+    language: Target, body: str, name: str
+) -> None:
+    with pytest.raises(InferError) as error:
+        decode_generate(body.encode(), language)
+    assert error.value.message == f"{RID}input '{name}' already exists in request"
+
+
+def test_a_parameter_that_looks_like_an_input_is_none(language: Target) -> None:
+    request = decode_generate(b'{"PROMPT": "PROMPT", "x": "\\"PROMPT\\"", "y": 1, "y": 2}', language)
+    assert request.parameters == {"x": '"PROMPT"', "y": 2}
+
+
+def test_a_text_with_suspects_that_nests_too_deeply_is_refused(language: Target) -> None:
+    deep = b'{"PROMPT": "PROMPT", "x": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    with pytest.raises(InferError):
+        decode_generate(deep, language)

@@ -144,3 +144,17 @@ def test_a_pattern_is_found_anywhere_and_in_any_case() -> None:
     assert forwarding_of("") is None
     with pytest.raises(InferError, match="'sequence_id' is reserved"):
         HeaderForwarding("_id").select([("sequence_id", "1")])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("MY_.*", ["my_header", "MY_OTHER"]),
+        ("(?-i)MY_.*", ["MY_OTHER"]),
+        ("(?-i)my|OTHER", ["my_header", "MY_OTHER"]),
+        ("(?i)my_o", ["MY_OTHER"]),
+    ],
+)
+def test_a_pattern_may_begin_by_telling_cases_apart(pattern: str, chosen: list[str]) -> None:
+    headers = [("my_header", "1"), ("MY_OTHER", "2"), ("other", "3")]
+    assert list(HeaderForwarding(pattern).select(headers)) == chosen

@@ -98,7 +98,7 @@ def test_who_is_lent_nothing_finds_nothing(memory: SharedMemory) -> None:
 
 
 def test_what_could_not_be_registered_leaves_nothing_behind(memory: SharedMemory, segment: Path) -> None:
-    for name, offset, size in (("", 0, 8), ("n" * 1025, 0, 8), ("r", 0, PAGE + 1), ("r", 1, 8), ("r", 0, 0)):
+    for name, offset, size in (("n" * 1025, 0, 8), ("r", 0, PAGE + 1), ("r", 1, 8), ("r", 0, 0)):
         with pytest.raises(InferError):
             memory.register(name, segment.name, offset, size)
     assert memory.status("") == []
@@ -127,7 +127,7 @@ def test_what_is_not_allowed_is_not_even_looked_at(segment: Path) -> None:
         partial(memory.register, "", "/", 0, 0),
         partial(memory.unregister, "r"),
         partial(memory.unregister, ""),
-        partial(memory.register_cuda, "r"),
+        partial(memory.register_cuda, "r", bytes(64)),
         memory.unregister_cuda,
     ):
         with pytest.raises(InferError) as error:
@@ -216,13 +216,43 @@ async def test_http_registers_lists_and_forgets(http: str, segment: Path) -> Non
         assert await response.json() == []
 
 
-async def test_a_registration_needs_a_name(http: str, channel: grpc.aio.Channel) -> None:
+async def test_a_registration_over_http_needs_a_name(http: str) -> None:
     for kind in ("system", "cuda"):
         complaint = f"'region name' is necessary to register {kind} shared memory region"
         told = await posted(http, f"{kind}sharedmemory/register", "{}")
         assert told == (400, "application/json", f'{{"error":"{complaint}"}}')
-        asked = getattr(pb, f"{kind.title()}SharedMemoryRegisterRequest")()
-        assert await refusal(channel, asked) == (grpc.StatusCode.INVALID_ARGUMENT, complaint)
+
+
+async def test_a_registration_over_grpc_needs_none(
+    channel: grpc.aio.Channel, memory: SharedMemory, segment: Path
+) -> None:
+    asked = pb.SystemSharedMemoryRegisterRequest(key=segment.name, byte_size=8)
+    call = channel.unary_unary(
+        "/inference.GRPCInferenceService/SystemSharedMemoryRegister", type(asked).SerializeToString, bytes
+    )
+    await call(asked)
+    assert [region.name for region in memory.status("")] == [""]
+    memory.unregister("")
+    assert memory.status("") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("{}", "Shared memory register request has no 'raw_handle' field"),
+        ('{"raw_handle": {"b64": "?"}}', "'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t"),
+        ('{"raw_handle": {"b64": "AAAA"}}', "'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t"),
+    ],
+)
+async def test_a_region_on_a_gpu_needs_a_handle(http: str, body: str, complaint: str) -> None:
+    told = await posted(http, "cudasharedmemory/region/r/register", body)
+    assert told == (400, "application/json", f'{{"error":"{complaint}"}}')
+
+
+async def test_grpc_refuses_a_handle_of_another_size(channel: grpc.aio.Channel) -> None:
+    asked = pb.CudaSharedMemoryRegisterRequest(name="r", raw_handle=b"short")
+    complaint = "failed to register shared memory region: invalid args"
+    assert await refusal(channel, asked) == (grpc.StatusCode.INVALID_ARGUMENT, complaint)
 
 
 async def refusal(channel: grpc.aio.Channel, asked: Message) -> tuple[grpc.StatusCode, str]:

@@ -1,11 +1,11 @@
 """Headers that go to the model: which of those a client sent become parameters of its request."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 from ..proto.errors import invalid
 from ..proto.reserved_parameters import RESERVED_PREFIX
+from .header_pattern import compile_pattern
 
 _RESERVED: Final = frozenset(
     {
@@ -18,16 +18,6 @@ _RESERVED: Final = frozenset(
         "binary_data_output",
     }
 )
-
-
-_FLAGS_OFF: Final = re.compile(r"\(\?-([ims]+)\)")
-"""What a pattern of RE2, which is Triton's, may begin with; `re` knows it only for a part of a pattern."""
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Return a pattern, found in any case unless it begins with `(?-i)`; raises re.error."""
-    off = _FLAGS_OFF.match(pattern)
-    return re.compile(f"(?-{off[1]}:{pattern[off.end() :]})" if off else pattern, re.IGNORECASE)
 
 
 class HeaderForwarding:

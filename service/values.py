@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from ..proto.trace_level import TraceLevel
-from .forwarding import compile_pattern
+from .header_pattern import compile_pattern
 from .policy import Group
 from .settings import Compression, ControlMode, LogFormat
 

@@ -87,6 +87,11 @@ class EnsembleVersion:
             conductor.cancel()
 
     @property
+    def pending(self) -> int:
+        """Requests that wait: none does, an ensemble sets out at once."""
+        return self.statistics.pending
+
+    @property
     def busy(self) -> bool:
         """Whether a request is on its way."""
         return bool(self._travelling)

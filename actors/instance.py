@@ -102,6 +102,11 @@ class Instance:
         """Whether a batch runs here, or a request is open that one has left."""
         return self._running > 0 or bool(self._open)
 
+    @property
+    def lined_up(self) -> int:
+        """Batches on the lane behind the one that runs."""
+        return max(0, self._running - 1)
+
     async def is_ready(self) -> bool:
         """Tell whether the engine says so; an instance that is away for now does not speak for the model."""
         return self.phase is not InstancePhase.READY or await self._readiness.ask(self.engine)

@@ -3,6 +3,9 @@
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import structlog
 
 from ..backends.api import Plan
 from ..proto.admission import Admission
@@ -21,6 +24,8 @@ from .router import Abandon, Drain, Router, Withdraw
 from .schedule import InstanceId, Job
 from .schedules import is_ordered, schedule_of
 from .statistics import Statistics
+
+log: Final = structlog.get_logger("deuteron.model")
 
 
 async def take_down(name: str, instances: Iterable[Instance], plan: Plan) -> None:
@@ -87,6 +92,7 @@ class ModelVersion:
 
     def cancel(self, request: Request) -> None:
         """Take a request out of the queue; one that runs already is only told."""
+        log.debug("Cancellation notification received for %s", self.name, request_id=request.id)
         request.cancelled = True
         self._router.signal(Withdraw(request))
 
@@ -94,6 +100,11 @@ class ModelVersion:
     def busy(self) -> bool:
         """Whether a request waits or runs."""
         return bool(len(self._router.schedule)) or any(instance.busy for instance in self._instances.values())
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait, at the router or on a lane; where a lane takes several batches, each is one."""
+        return self.statistics.pending + sum(each.lined_up for each in self._instances.values())
 
     async def is_ready(self) -> bool:
         """Tell whether all instances say that requests are welcome."""

@@ -60,6 +60,10 @@ class Servable(Protocol):
     def busy(self) -> bool:
         """Whether a request waits or runs."""
 
+    @property
+    def pending(self) -> int:
+        """Requests that were accepted and do not execute yet."""
+
     async def is_ready(self) -> bool:
         """Tell whether the model itself says that requests are welcome; it serves them in any case."""
 

@@ -105,7 +105,7 @@ class Statistics:
     failures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     pending: int = 0
-    """Requests that were accepted and do not execute yet."""
+    """Requests that were accepted and are not on their way to an instance yet."""
     load_seconds: float = 0.0
     responses: dict[int, ResponseStatistics] = field(default_factory=dict)
     """Of a model that streams, by the index of the response in its request."""

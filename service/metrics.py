@@ -125,7 +125,7 @@ GAUGES: Final = (
         "nv_inference_pending_request_count",
         "gauge",
         "Number of requests that wait for their execution",
-        lambda model: model.statistics.pending,
+        lambda model: model.pending,
     ),
     ModelMetric(
         "nv_model_load_duration_secs",

@@ -1,7 +1,8 @@
 """Metrics are Triton's, line by line, and cost nothing until somebody asks."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -65,6 +66,19 @@ def values(text: str) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+async def test_what_waits_on_the_lane_of_a_lone_instance_is_pending_too(
+    doorway: Doorway, http: HttpFront, until: Callable[[Callable[[], object]], Awaitable[None]]
+) -> None:
+    slow = doorway.repository.find("slow")
+    tensor = InferInput("INPUT0", [4], "FP32")
+    tensor.set_data_from_numpy(np.zeros(4, np.float32))
+    async with InferenceServerClient(http.address) as client:
+        asked = [asyncio.create_task(client.infer("slow", [tensor])) for _ in range(6)]
+        await until(lambda: slow.pending >= 3 and not slow.statistics.pending)
+        await asyncio.gather(*asked)
+    assert slow.pending == 0
 
 
 async def test_metrics_tell_what_models_did(

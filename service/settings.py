@@ -63,6 +63,15 @@ class GrpcTlsSettings(TlsSettings):
     root: Path | None = None
 
 
+class HttpEngine(Enum):
+    """What answers inference over HTTP; the values are the words of `--http-engine`."""
+
+    LANE = "lane"
+    """A connection of our own, which leaves to aiohttp whatever is no plain inference request."""
+    AIOHTTP = "aiohttp"
+    """aiohttp, as it does all other requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """The HTTP front."""
@@ -78,6 +87,7 @@ class HttpSettings:
     forward_pattern: str = ""
     """Headers whose names have this pattern in them go to the model as parameters; empty forwards none."""
     policy: Policy = field(default_factory=Policy)
+    engine: HttpEngine = HttpEngine.LANE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 from ..proto.trace_level import TraceLevel
 from .header_pattern import compile_pattern
 from .policy import Group
-from .settings import Compression, ControlMode, LogFormat
+from .settings import Compression, ControlMode, HttpEngine, LogFormat
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -299,6 +299,7 @@ LOG_FORMAT: Final = Kind(
     "default|ISO8601|json", _word_of(LogFormat, "invalid argument for --log-format", folded=False)
 )
 MAX_INPUT_SIZE: Final = Kind("bytes", _positive("http-max-input-size"))
+HTTP_ENGINE: Final = Kind("lane|aiohttp", _word_of(HttpEngine, "invalid argument for --http-engine"))
 GRPC_THREADS: Final = Kind("integer", _read_grpc_threads)
 RESPONSE_POOL: Final = Kind("integer", _positive("grpc-max-response-pool-size"))
 PATTERN: Final = Kind("regular expression", _read_pattern)

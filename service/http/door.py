@@ -1,31 +1,29 @@
 """The HTTP door: takes each request to who can answer it, and turns whatever goes wrong into an answer."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final
 
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
-from aiohttp.web_protocol import RequestPayloadError
 
-from ...proto.errors import InferError
 from ..doorway import Doorway
 from ..forwarding import forwarding_of
 from ..listening import ListenAt
 from ..operations import Operation
-from ..settings import HttpSettings, TlsSettings
-from .bodies import BodyRefusedError
-from .compression import ENCODINGS, UnknownEncodingError
+from ..settings import HttpEngine, HttpSettings, TlsSettings
+from .compression import ENCODINGS
+from .failures import response_to
 from .front import HttpFront
 from .generate import Generate
 from .guard import Handler, guarded
+from .heads import HeadReader
 from .inference import Inference
 from .information import Information
+from .lane import Lane
 from .log_settings import LogControl
 from .model_control import ModelControl
 from .openapi import Description
-from .responses import error_of, failure
-from .routes import MethodNotAllowedError, NoRouteError, Switchboard
+from .routes import Switchboard
 from .shared_memory import RegionControl
 from .trace_settings import TraceControl
 
@@ -36,11 +34,14 @@ _KNOWN_ENCODINGS: Final = f"Accept-Encoding: {', '.join(ENCODINGS)}\r\n"
 
 def http_front(doorway: Doorway, settings: HttpSettings, tls: TlsSettings | None = None) -> HttpFront:
     """Return the front that serves the inference protocol."""
+    door = HttpDoor(doorway, settings)
+    key = settings.policy.of_operation(Operation.INFER)
     return HttpFront(
         "HTTPService",
         ListenAt(settings.address, settings.port, settings.reuse_port),
-        HttpDoor(doorway, settings).handle,
+        door.handle,
         tls,
+        Lane(door.inference, HeadReader(key)) if settings.engine is HttpEngine.LANE else None,
     )
 
 
@@ -49,9 +50,10 @@ class HttpDoor:
 
     def __init__(self, doorway: Doorway, settings: HttpSettings) -> None:
         self._switchboard = Switchboard()
+        self.inference = Inference(doorway, settings.max_input_size, forwarding_of(settings.forward_pattern))
         self._handlers = {
             operation: guarded(handler, settings.policy.of_operation(operation))
-            for operation, handler in _handlers(doorway, settings).items()
+            for operation, handler in _handlers(doorway, settings, self.inference).items()
         }
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
@@ -62,32 +64,10 @@ class HttpDoor:
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
-            return _told(error, request)
+            return response_to(error, request.raw_path)
 
 
-def _told(error: Exception, request: BaseRequest) -> StreamResponse:
-    """Return the response that tells of an error; one that is not made for clients goes to the log."""
-    match error:
-        case UnknownEncodingError():
-            response = failure(error, headers=_KNOWN_ENCODINGS)
-        case InferError():
-            response = failure(error)
-        case BodyRefusedError():
-            response = failure(error.error, close=True)
-        case RequestPayloadError():
-            response = error_of(HTTPStatus.BAD_REQUEST, "the request body is malformed", close=True)
-        case NoRouteError():
-            response = error_of(HTTPStatus.NOT_FOUND, "Not Found")
-        case MethodNotAllowedError():
-            response = error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
-        case _:
-            log.error("request failed by an error of the server", path=request.raw_path, exc_info=error)
-            told = f"unexpected error of the server: {type(error).__name__}"
-            response = error_of(HTTPStatus.INTERNAL_SERVER_ERROR, told)
-    return response
-
-
-def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Handler]:
+def _handlers(doorway: Doorway, settings: HttpSettings, inference: Inference) -> Mapping[Operation, Handler]:
     max_input_size = settings.max_input_size
     information = Information(doorway, max_input_size)
     control = ModelControl(doorway, max_input_size)
@@ -103,7 +83,7 @@ def _handlers(doorway: Doorway, settings: HttpSettings) -> Mapping[Operation, Ha
         Operation.MODEL_CONFIG: information.model_config,
         Operation.STATISTICS: information.statistics,
         Operation.REPOSITORY_INDEX: information.repository_index,
-        Operation.INFER: Inference(doorway, max_input_size, forwarding_of(settings.forward_pattern)).infer,
+        Operation.INFER: inference.infer,
         Operation.MODEL_LOAD: control.load,
         Operation.MODEL_UNLOAD: control.unload,
         Operation.GENERATE: generate.one,

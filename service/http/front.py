@@ -16,6 +16,7 @@ from ..listening import ListenAt, bound_to_path, not_listening, remove
 from ..settings import TlsSettings
 from ..tls import server_context
 from .bodies import BodyRefusedError
+from .lane import IDLE_S, Lane
 from .responses import error_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
@@ -28,6 +29,7 @@ READ_BUFFER: Final = 256 * 1024
 MAX_LINE: Final = 16 * 1024
 """Bytes of a request line, and of one header."""
 MAX_HEADERS: Final = 128
+_NEVER_S: Final = 1e9
 
 Handle = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
@@ -68,11 +70,20 @@ class _Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
+        return self.connection(IDLE_S)
+
+    def successor(self) -> RequestHandler:
+        """Return the protocol behind the lane, which is the one to say how long a connection may be idle."""
+        return self.connection(_NEVER_S)
+
+    def connection(self, idle_s: float) -> RequestHandler:
+        """Return the protocol of a connection that may be idle for a time."""
         return _Connection(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # None switches it off, the annotation forgot
             auto_decompress=False,
+            keepalive_timeout=idle_s,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
@@ -82,10 +93,18 @@ class _Server(web.Server):
 
 
 class HttpFront:
-    """Where HTTP requests come in; each goes to `handle`, which answers every one of them."""
+    """Where HTTP requests come in; each goes to `handle`, which answers every one of them.
+
+    With a lane, connections begin there, and only what it does not answer itself gets here.
+    """
 
     def __init__(
-        self, service: str, socket: ListenAt, handle: Handle, tls: TlsSettings | None = None
+        self,
+        service: str,
+        socket: ListenAt,
+        handle: Handle,
+        tls: TlsSettings | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.service = service
         self.port = socket.port
@@ -93,6 +112,7 @@ class HttpFront:
         self._socket = socket
         self._tls = tls
         self._server = _Server(handle, handler_cancellation=True)
+        self._lane = lane
         self._listener: asyncio.Server | None = None
 
     @property
@@ -111,14 +131,17 @@ class HttpFront:
             self.port = self._listener.sockets[0].getsockname()[1]
         log.info("Started %s at %s", self.service, self.address)
 
+    def _protocol(self) -> asyncio.Protocol:
+        return self._server() if self._lane is None else self._lane.connection(self._server.successor)
+
     async def _listen(self, tls: ssl.SSLContext | None) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         path = self._socket.path
         if path:
             bound = bound_to_path(path)
-            return await loop.create_unix_server(self._server, sock=bound, backlog=BACKLOG, ssl=tls)
+            return await loop.create_unix_server(self._protocol, sock=bound, backlog=BACKLOG, ssl=tls)
         return await loop.create_server(
-            self._server,
+            self._protocol,
             self._socket.address or None,
             self._socket.port,
             backlog=BACKLOG,
@@ -136,5 +159,9 @@ class HttpFront:
     async def close(self, grace_s: float) -> None:
         """End every connection: idle ones at once, the others after their request or after the grace."""
         await self.stop_accepting()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        if self._lane is not None:
+            await self._lane.drain(grace_s)
         self._server.pre_shutdown()
-        await self._server.shutdown(grace_s)
+        await self._server.shutdown(max(0.0, deadline - loop.time()))

@@ -1,6 +1,7 @@
 """Inference over HTTP: from a body to a model and back."""
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -8,13 +9,16 @@ from aiohttp import hdrs
 from aiohttp.web import BaseRequest, StreamResponse
 from multidict import istr
 
-from ...actors.clock import now
+from ...actors.clock import Instant, now
 from ...actors.servable import Servable, ask
 from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
+from ...proto.message import Request
+from ...proto.output_forms import OutputForms
 from ..doorway import Doorway
 from ..forwarding import HeaderForwarding
-from ..observer import HTTP
+from ..observer import HTTP, Observation
+from ..shared_memory import Loan
 from .bodies import MAX_BODY_SIZE, read_body
 from .compression import IDENTITY, compressed, decompressed, preferred_encoding
 from .observed import ObservedResponse
@@ -27,6 +31,8 @@ _JSON_LENGTH: Final = istr(kserve_http.HEADER)
 _JSON_HEAD: Final = head_of(HTTPStatus.OK, JSON)
 _BINARY_HEAD: Final = head_of(HTTPStatus.OK, BINARY, f"{kserve_http.HEADER}: %d\r\n")
 
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
 OFF_LOOP_SIZE: Final = 64 * 1024
 """Bytes from which it pays to compress and decompress on another thread."""
 
@@ -38,46 +44,73 @@ class Inference:
         self, doorway: Doorway, max_input_size: int, forwarding: HeaderForwarding | None = None
     ) -> None:
         self._repository = doorway.repository
-        self._observer = doorway.observer
+        self.observer = doorway.observer
         self._memory = doorway.shared_memory
         self._max_input_size = max_input_size
         self._forwarding = forwarding
 
     async def infer(self, request: BaseRequest, match: Match) -> StreamResponse:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
-        received = now() if self._observer.active else None
-        self._find(match)
+        received = now() if self.observer.active else None
+        self.find(match)
         headers = request.headers
-        json_length_text = headers.get(_JSON_LENGTH)
+        json_length = headers.get(_JSON_LENGTH)
         encoding = headers.get(hdrs.CONTENT_ENCODING) or IDENTITY
-        # Without the header all is JSON; binary tensors have no other bound than that of any body.
-        is_bounded = json_length_text is None or encoding != IDENTITY
-        body = await read_body(request, self._max_input_size if is_bounded else MAX_BODY_SIZE)
+        body = await read_body(request, self.limit(json_length if encoding == IDENTITY else None))
         if encoding != IDENTITY:
             body = await self._decompress(body, encoding)
         # Only now: while the body was on its way another version may have taken the place of the first one.
-        model = self._find(match)
-        json_length = kserve_http.parse_json_length(json_length_text, len(body))
-        with self._memory.lend() as regions:
-            asked, forms = kserve_http.decode_infer(body, json_length, model, self._max_input_size, regions)
-            if self._forwarding is not None:
-                asked.parameters = {**asked.parameters, **self._forwarding.select(request.raw_headers)}
+        model = self.find(match)
+        with self.lend() as regions:
+            asked, forms = self.read(model, body, json_length, request.raw_headers, regions)
             accepted = headers.get(hdrs.ACCEPT_ENCODING)
-            observation = None
-            if received is not None:
-                observation = self._observer.begin(HTTP, received, asked, model)
+            observation = None if received is None else self.observe(received, asked, model)
             if observation is None:
                 response = await ask(model, asked)
-                return await _answered(kserve_http.encode_infer(model, asked, response, forms), accepted)
+                return await _encoded(kserve_http.encode_infer(model, asked, response, forms), accepted)
             try:
                 response = await ask(observation, asked)
                 answer = kserve_http.encode_infer(model, asked, response, forms)
-                return ObservedResponse(await _answered(answer, accepted), observation)
+                return ObservedResponse(await _encoded(answer, accepted), observation)
             except BaseException as error:
                 observation.close(error)
                 raise
 
-    def _find(self, match: Match) -> Servable:
+    def limit(self, json_length: str | None) -> int:
+        """Return the bytes that a body may have.
+
+        Without the header that tells where the JSON ends all is JSON; binary tensors have no bound but that
+        of any body.
+        """
+        return self._max_input_size if json_length is None else MAX_BODY_SIZE
+
+    def lend(self) -> Loan:
+        """Return the shared memory for the length of one request."""
+        return self._memory.lend()
+
+    def read(
+        self, model: Servable, body: bytes, json_length: str | None, headers: RawHeaders, regions: Loan
+    ) -> tuple[Request, OutputForms]:
+        """Return the request that a body makes of a model, and the forms of its answer; raises InferError."""
+        length = kserve_http.parse_json_length(json_length, len(body))
+        asked, forms = kserve_http.decode_infer(body, length, model, self._max_input_size, regions)
+        if self._forwarding is not None:
+            asked.parameters = {**asked.parameters, **self._forwarding.select(headers)}
+        return asked, forms
+
+    def observe(self, received: Instant, asked: Request, model: Servable) -> Observation | None:
+        """Return the observation of a request, if it is observed."""
+        return self.observer.begin(HTTP, received, asked, model)
+
+    def knows(self, match: Match) -> bool:
+        """Whether there is a version to ask."""
+        try:
+            self.find(match)
+        except InferError:
+            return False
+        return True
+
+    def find(self, match: Match) -> Servable:
         """Return the version to ask; raises InferError where there is none, or none that HTTP can ask."""
         model = self._repository.find(match.model, match.version)
         if model.config.decoupled:
@@ -93,15 +126,20 @@ class Inference:
         return await asyncio.to_thread(decompressed, body, encoding, self._max_input_size)
 
 
-async def _answered(answer: kserve_http.Answer, accepted: str | None) -> ReadyResponse:
-    """Return the response in an encoding that its client accepts."""
-    if accepted is not None and (preferred := preferred_encoding(accepted)) != IDENTITY:
-        return await _compress(answer, preferred)
+def answered(answer: kserve_http.Answer) -> ReadyResponse:
+    """Return the response that carries an answer as it is."""
     size = len(answer.head) + sum(map(len, answer.blobs))
     if answer.json_length is None:
         return ReadyResponse(_JSON_HEAD + b"%d\r\n" % size, (answer.head,), size)
     head = _BINARY_HEAD % answer.json_length + b"%d\r\n" % size
     return ReadyResponse(head, (answer.head, *answer.blobs), size)
+
+
+async def _encoded(answer: kserve_http.Answer, accepted: str | None) -> ReadyResponse:
+    """Return the response in an encoding that its client accepts."""
+    if accepted is not None and (preferred := preferred_encoding(accepted)) != IDENTITY:
+        return await _compress(answer, preferred)
+    return answered(answer)
 
 
 async def _compress(answer: kserve_http.Answer, encoding: str) -> ReadyResponse:

@@ -53,13 +53,22 @@ class ReadyResponse(StreamResponse):
         else:
             self._keep_alive = False
             end = b"Connection: close\r\n\r\n"
+        self.write_to(transport, end)
+        if protocol.writing_paused:
+            await request.writer.drain()
+        return None
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the connection may go on behind it."""
+        return self._keep_alive is not False
+
+    def write_to(self, transport: asyncio.WriteTransport, end: bytes) -> None:
+        """Write everything; `end` is how the head ends."""
         if self._size <= JOINED_SIZE:
             transport.write(b"".join((self._head, end, *self._pieces)))
         else:
             transport.writelines((self._head + end, *self._pieces))
-        if protocol.writing_paused:
-            await request.writer.drain()
-        return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: everything is written already."""

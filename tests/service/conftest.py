@@ -21,6 +21,7 @@ from deuteron.service.metrics import metrics_front
 from deuteron.service.settings import (
     ControlMode,
     GrpcSettings,
+    HttpEngine,
     HttpSettings,
     KeepaliveSettings,
     MetricsSettings,
@@ -122,13 +123,14 @@ async def doorway(build_doorway: BuildDoorway) -> Doorway:
     return await build_doorway()
 
 
-@pytest.fixture
-async def open_http() -> AsyncIterator[Open]:
-    """Open the HTTP door of a house; it closes at the end of the test."""
+@pytest.fixture(params=HttpEngine, ids=lambda engine: engine.value)
+async def open_http(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    """Open the HTTP door of a house, with either engine; it closes at the end of the test."""
     async with AsyncExitStack() as stack:
 
         async def open_(doorway: Doorway, max_input_size: int = HttpSettings().max_input_size) -> HttpFront:
-            front = http_front(doorway, HttpSettings(address=HERE, port=0, max_input_size=max_input_size))
+            settings = HttpSettings(address=HERE, port=0, max_input_size=max_input_size, engine=request.param)
+            front = http_front(doorway, settings)
             await front.start()
             stack.push_async_callback(front.close, 1.0)
             return front

@@ -11,7 +11,7 @@ from deuteron.actors.loading import LoadOptions
 from deuteron.actors.repository import Repository
 from deuteron.backends.catalog import Catalog
 from deuteron.service.doorway import Doorway
-from deuteron.service.http import door
+from deuteron.service.http.door import HttpDoor
 from deuteron.service.http.routes import ROUTES, match
 from deuteron.service.policy import GROUP_OF_OPERATION, GROUP_OF_RPC
 from deuteron.service.settings import ControlMode, HttpSettings
@@ -52,9 +52,8 @@ GRPC = rows("gRPC")
 async def test_a_row_of_http_says_what_its_paths_mean(row: list[str]) -> None:
     request, operation, group, status, _ = row
     methods, template = request.split(" ")
-    handlers = door._handlers(
-        Doorway(Repository([], Catalog(), LoadOptions()), ControlMode.NONE, "house", "1"), HttpSettings()
-    )
+    doorway = Doorway(Repository([], Catalog(), LoadOptions()), ControlMode.NONE, "house", "1")
+    handlers = HttpDoor(doorway, HttpSettings())._handlers
     for path in spelt_out(template):
         for method in methods.split("|"):
             found = match(method, path)

@@ -27,7 +27,7 @@ from ..proto.config.model_config import DynamicBatching, ModelConfig
 from ..proto.message import Request
 from .clock import MICROSECOND, Instant, Nanoseconds
 from .queueing import PriorityQueue
-from .schedule import Dispatch, InstanceId, Job, Order
+from .schedule import Dispatch, InstanceId, Job, Order, not_iterative
 
 Signature = Callable[[Request], object]
 """Names what must be equal among requests of one batch."""
@@ -76,6 +76,10 @@ class DynamicBatcher:
         if self._signature is not None:
             job.signature = self._signature(job.request)
         self._queue.push(job, now)
+
+    def resume(self, job: Job, now: Instant) -> None:
+        """A request is one row of one batch here; raises InferError."""
+        raise not_iterative()
 
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if it waits here."""

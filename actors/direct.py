@@ -34,14 +34,24 @@ from .slots import Slot
 class DirectSequences:
     """The schedule of a model with `sequence_batching { direct }`."""
 
-    __slots__ = ("_controls", "_delay", "_enough", "_sequencer", "_signature", "_wake_at")
+    __slots__ = (
+        "_controls",
+        "_delay",
+        "_enough",
+        "_iterative",
+        "_sequencer",
+        "_signature",
+        "_stepping",
+        "_wake_at",
+    )
 
     def __init__(self, config: ModelConfig, controls: SequenceControls, signature: Signature | None) -> None:
         assert config.sequence_batching is not None
         batching = config.sequence_batching
         limit = max(1, config.max_batch_size)
-        idle = batching.max_sequence_idle_microseconds * MICROSECOND
-        self._sequencer = Sequencer(config.name, limit, idle)
+        self._sequencer = Sequencer(config, limit)
+        self._iterative = batching.iterative_sequence
+        self._stepping: dict[InstanceId, Sequence[Job]] = {}
         self._delay: Final[Nanoseconds] = batching.direct.max_queue_delay_microseconds * MICROSECOND
         self._enough = _enough(batching.direct.minimum_slot_utilization, limit)
         self._controls = controls
@@ -62,12 +72,18 @@ class DirectSequences:
             job.signature = self._signature(job.request)
         self._sequencer.admit(job, now)
 
+    def resume(self, job: Job, now: Instant) -> None:
+        """Take a job back for another step; raises InferError where the model has none, or too late."""
+        self._sequencer.resume(job, now)
+
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if it waits here; those behind it are cancelled."""
         return self._sequencer.withdraw(request)
 
     def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterator[Order]:
         """Reject what waited too long, then run a batch on each instance where one is worth it."""
+        for instance in credits_:
+            self._sequencer.note_steps(self._stepping.pop(instance, ()), now)
         yield from self._sequencer.expire(now)
         self._wake_at = None
         for instance in credits_:
@@ -86,6 +102,7 @@ class DirectSequences:
 
     def lost(self, instance: InstanceId) -> list[Job]:
         """Hear that an instance broke; give back the jobs of its sequences, which end."""
+        self._stepping.pop(instance, None)
         return self._sequencer.lost(instance)
 
     def clear(self) -> list[Job]:
@@ -124,6 +141,8 @@ class DirectSequences:
             else:
                 empty_rows += 1
                 jobs.append(_empty_row(leader.request, empty_row.copy(), now))
+        if self._iterative:
+            self._stepping[instance] = [job for job in jobs if not job.empty_row]
         return Dispatch(instance, jobs, empty_rows)
 
 

@@ -47,6 +47,10 @@ class HeldStart:
         """Pass it on."""
         self._schedule.admit(job, now)
 
+    def resume(self, job: Job, now: Instant) -> None:
+        """Pass it on."""
+        self._schedule.resume(job, now)
+
     def withdraw(self, request: Request) -> Job | None:
         """Pass it on."""
         return self._schedule.withdraw(request)

@@ -127,7 +127,8 @@ class Instance:
             run.settle()
             if run.unanswered:
                 self._open.add(run)
-            self._signal(self._finished)
+            again = run.rescheduled
+            self._signal(Finished(self.id, again) if again else self._finished)
 
     def delivered(self, run: Run) -> None:
         """Pass on responses of a run that came while it ran or after it returned."""

@@ -169,9 +169,7 @@ def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
 
 def _refuse_what_is_not_there(config: ModelConfig) -> None:
     """Raise InferError for what a configuration asks and this server cannot do, lest it be ignored."""
-    sequences = config.message.sequence_batching
     asked = {
-        "iterative_sequence": sequences.iterative_sequence,
         "batch_input": bool(config.message.batch_input),
         "batch_output": bool(config.message.batch_output),
         "model_repository_agents": bool(config.message.model_repository_agents.agents),

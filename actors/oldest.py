@@ -13,7 +13,7 @@ from ..proto.config.model_config import DynamicBatching
 from ..proto.message import Request
 from ..proto.sequence_controls import SequenceControls
 from .batching import DynamicBatcher, Signature
-from .clock import MICROSECOND, Instant
+from .clock import Instant
 from .direct import with_controls
 from .schedule import Dispatch, InstanceId, Job, Order
 from .sequencing import Sequencer
@@ -27,6 +27,7 @@ class OldestSequences:
         "_batchers",
         "_batching",
         "_controls",
+        "_iterative",
         "_limit",
         "_running",
         "_sent",
@@ -39,8 +40,8 @@ class OldestSequences:
         batching = config.sequence_batching
         oldest = batching.oldest
         self._limit = max(1, config.max_batch_size)
-        idle = batching.max_sequence_idle_microseconds * MICROSECOND
-        self._sequencer = Sequencer(config.name, oldest.max_candidate_sequences or self._limit, idle)
+        self._sequencer = Sequencer(config, oldest.max_candidate_sequences or self._limit)
+        self._iterative = batching.iterative_sequence
         self._batching: Final = DynamicBatching(
             preferred_batch_sizes=tuple(oldest.preferred_batch_size),
             max_queue_delay_us=oldest.max_queue_delay_microseconds,
@@ -63,6 +64,10 @@ class OldestSequences:
         """Take a job into its sequence; raises InferError where there is none, or no room."""
         self._sequencer.admit(job, now)
 
+    def resume(self, job: Job, now: Instant) -> None:
+        """Take a job back for another step; raises InferError where the model has none, or too late."""
+        self._sequencer.resume(job, now)
+
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if it waits here; those behind it are cancelled."""
         for batcher in self._batchers.values():
@@ -70,6 +75,7 @@ class OldestSequences:
             if job is not None:
                 slot, _ = self._sent.pop(job)
                 slot.busy = False
+                self._sequencer.take_back(job)
                 if slot.sequence is not None:
                     self._sequencer.cut(slot.sequence, 0)
                 return job
@@ -77,11 +83,11 @@ class OldestSequences:
 
     def plan(self, credits_: Sequence[InstanceId], now: Instant) -> Iterator[Order]:
         """Send each sequence's next request to the batcher of its instance, and run what that cuts."""
+        for instance in credits_:
+            self._note_what_ran(instance, now)
         yield from self._sequencer.expire(now)
         for instance, batcher in self._batchers.items():
             slots = self._sequencer.slots[instance]
-            if instance in credits_:
-                self._note_what_ran(instance, now)
             for slot in slots:
                 self._send(slot, batcher, now)
             if instance in credits_:
@@ -138,7 +144,11 @@ class OldestSequences:
 
     def _note_what_ran(self, instance: InstanceId, now: Instant) -> None:
         """Let go of the jobs of the last batch: an instance that has credit has none on its way."""
-        for job in self._running.pop(instance, ()):
+        jobs = self._running.pop(instance, ())
+        for job in jobs:
             slot, _ = self._sent.pop(job)
             slot.busy = False
-            self._sequencer.settle(slot, now)
+            if not self._iterative:
+                self._sequencer.settle(slot, now)
+        if self._iterative:
+            self._sequencer.note_steps(jobs, now)

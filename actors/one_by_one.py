@@ -10,7 +10,7 @@ from typing import Final
 from ..proto.errors import Fault, InferError, request_prefix
 from ..proto.message import Request
 from .clock import Instant
-from .schedule import Dispatch, InstanceId, Job
+from .schedule import Dispatch, InstanceId, Job, not_iterative
 
 QUEUE_CAPACITY: Final = 100_000
 """Requests that may wait for one model that sets no bound of its own."""
@@ -38,6 +38,10 @@ class OneByOne:
             raise queue_full(job.request)
         job.queued = now
         self._queue.append(job)
+
+    def resume(self, job: Job, now: Instant) -> None:
+        """A request is one execution here; raises InferError."""
+        raise not_iterative()
 
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if it waits here."""

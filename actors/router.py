@@ -37,9 +37,10 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An instance has done a batch and can take another."""
+    """An instance has done a batch and can take another; some of its jobs are to come again."""
 
     instance: InstanceId
+    rescheduled: Sequence[Job] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,9 @@ class Router:
 
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
-        if type(message) is Finished and not len(self.schedule) and not self._mailbox.closed:
+        if type(message) is Finished and not (
+            message.rescheduled or len(self.schedule) or self._mailbox.closed
+        ):
             self._mailbox.leave(message)  # a credit nobody waits for is no reason to take a turn
         else:
             self._mailbox.signal(message)
@@ -145,13 +148,15 @@ class Router:
         match message:
             case Job():
                 self._admit(message)
-            case Finished(instance):
+            case Finished(instance, rescheduled):
                 self._running -= 1
                 self._credits.append(instance)
+                for job in rescheduled:
+                    self._resume(job)
             case Withdraw(request):
-                job = self.schedule.withdraw(request)
-                if job is not None:
-                    self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")
+                withdrawn = self.schedule.withdraw(request)
+                if withdrawn is not None:
+                    self._refuse(withdrawn, InferError(Fault.CANCELLED, ""), "CANCELED")
             case Returned(instance, credits_):
                 self.schedule.returned(instance)
                 self._credits.extend([instance] * credits_)
@@ -170,7 +175,8 @@ class Router:
                 self._statistics.pending -= len(jobs) - empty_rows
                 if self._line is not None:
                     for job in jobs:
-                        job.reply = self._line.reserve(job.reply)
+                        if not job.step:  # it has its place already
+                            job.reply = self._line.reserve(job.reply)
                 self._dispatch(instance, jobs)
             case Reject(job, error, reason):
                 self._refuse(job, error, reason)
@@ -182,6 +188,14 @@ class Router:
             # A refusal at the door of the queue is the caller's to hear and no failure of the model.
             self._statistics.pending -= 1
             _answer(job, error)
+
+    def _resume(self, job: Job) -> None:
+        self._statistics.pending += 1
+        job.step += 1
+        try:
+            self.schedule.resume(job, self._clock())
+        except InferError as error:
+            self._refuse(job, error, "CANCELED" if error.fault is Fault.CANCELLED else "OTHER")
 
     def _refuse(self, job: Job, error: InferError, reason: str) -> None:
         self._statistics.pending -= 1
@@ -202,8 +216,15 @@ class Router:
 
     def _abandon(self, error: InferError) -> None:
         self._mailbox.close()
-        waiting = [message for message in self._mailbox.take() if isinstance(message, Job)]
-        for job in (*self.schedule.clear(), *waiting):
+        waiting = self.schedule.clear()
+        for message in self._mailbox.take():
+            match message:
+                case Job():
+                    waiting.append(message)
+                case Finished(_, jobs) | Lost(_, jobs):
+                    self._statistics.pending += len(jobs)
+                    waiting.extend(jobs)
+        for job in waiting:
             self._refuse(job, error, "OTHER")
 
 

@@ -21,7 +21,7 @@ from .clock import Instant, now
 from .lane import Lane
 from .schedule import Job
 from .statistics import Execution, Statistics
-from .tally import Tally
+from .tally import tally
 
 
 class Host(Protocol):
@@ -49,12 +49,12 @@ class Run:
     __slots__ = (
         "_held",
         "_host",
-        "_tally",
         "batch",
         "breakage",
         "ended",
         "jobs",
         "refusal",
+        "rescheduled",
         "returned",
         "started",
         "unanswered",
@@ -69,10 +69,10 @@ class Run:
         self.refusal: InferError | None = None
         self.breakage: BaseException | None = None
         self.returned = False
+        self.rescheduled: Sequence[Job] = ()
         self.unanswered = len(jobs)
         self._host = host
         self._held: deque[tuple[int, Response, Instant]] = deque()
-        self._tally = Tally(jobs, host.statistics) if host.streaming else None
 
     @property
     def ran(self) -> bool:
@@ -130,12 +130,20 @@ class Run:
                 self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
             )
         self.deliver()
-        if self._tally is not None:
+        if self.batch.rescheduled:
+            self._give_back()
+        if self._host.streaming:
             self._tell_settled()
+
+    def _give_back(self) -> None:
+        """Let go of the jobs that are to come again; another run will answer them."""
+        left = [self.jobs[row] for row in set(self.batch.rescheduled) if not self.jobs[row].answered]
+        self.unanswered -= len(left)
+        self.rescheduled = [job for job in left if not job.empty_row]
 
     def _tell_settled(self) -> None:
         for job in self.jobs:
-            if job.on_settled is not None:
+            if job.on_settled is not None and job not in self.rescheduled:
                 job.on_settled()
 
     def _execute(self, host: Host) -> None:
@@ -158,8 +166,8 @@ class Run:
         job = self.jobs[row]
         if job.answered:
             return
-        if self._tally is not None and not job.empty_row:
-            self._tally.count(row, response, self.started, emitted)
+        if self._host.streaming and not job.empty_row:
+            tally(self._host.statistics, job, response, self.started, emitted)
         if response.final:
             job.answered = True
             self.unanswered -= 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..proto.errors import InferError
+from ..proto.errors import InferError, invalid
 from ..proto.message import Request
 from .clock import Instant
 from .reply import Reply
@@ -40,6 +40,12 @@ class Job:
     """What must be equal among requests of one batch; see `batching`."""
     answered: bool = False
     """Whether its final response was sent."""
+    step: int = 0
+    """How often it came again after it had run, because its model wanted another step."""
+    responses: int = 0
+    """Responses that were handed on, where a model gives them one by one."""
+    responded: Instant = 0
+    """When the last of these was handed on; 0 before the first."""
     empty_row: bool = False
     """Whether it stands where a batch has a row and no request; nobody asked it and nothing counts it."""
     execution: Execution | None = None
@@ -81,6 +87,9 @@ class Schedule(Protocol):
     def admit(self, job: Job, now: Instant) -> None:
         """Take a job into the queue; raises InferError(UNAVAILABLE) when there is no room for it."""
 
+    def resume(self, job: Job, now: Instant) -> None:
+        """Take a job back that has run, for another step; raises InferError where that cannot be."""
+
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if it waits here."""
 
@@ -101,3 +110,11 @@ class Schedule(Protocol):
 
     def check(self) -> None:
         """Raise AssertionError when the schedule contradicts itself; for tests, after each step."""
+
+
+def not_iterative() -> InferError:
+    """Return the error of a request whose model wants another step, and is not configured for that."""
+    return invalid(
+        "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not configured "
+        "to handle such a flag."
+    )

@@ -12,6 +12,9 @@ This is what the two strategies share, `direct` and `oldest`; what runs together
   let go, and its slot with it. The time in the backlog does not count.
 * Who cancels a request that waits cancels those behind it too, since the model would miss a step; in the
   backlog it is the whole sequence, of which no step was made yet.
+* In an *iterative* model a request is a sequence of steps: when it has run, the model may have it come again,
+  before those behind it and no more as a START. A request without an ID is given one. The sequence ends when
+  its last request has run its last step, whatever END says.
 * When an instance breaks, what it remembered is lost: the requests of its sequences are rejected, and their
   IDs let go, so that clients begin anew rather than continue on nothing.
 
@@ -21,15 +24,16 @@ sequence from the backlog begins when it gets its slot.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Final
 
+from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError, invalid
-from ..proto.message import Request
-from .clock import MICROSECOND, Instant, Nanoseconds
+from ..proto.message import Correlation, Request
+from .clock import MICROSECOND, Instant
 from .one_by_one import QUEUE_CAPACITY, queue_full
-from .schedule import InstanceId, Job, Reject
+from .schedule import InstanceId, Job, Reject, not_iterative
 from .slots import JobSequence, Slot, Slots
 
 _IMPATIENT: Final = "timeout of the corresponding sequence has been expired"
@@ -41,23 +45,30 @@ class Sequencer:
     __slots__ = (
         "_alarms",
         "_backlog",
+        "_generated",
+        "_iterative",
         "_live",
         "_max_idle",
         "_model_name",
         "_rejected",
+        "_stepping",
         "_tiebreak",
         "_vacated",
         "_waiting",
         "slots",
     )
 
-    def __init__(self, model_name: str, slots_per_instance: int, max_idle: Nanoseconds) -> None:
-        self._model_name = model_name
-        self._max_idle = max_idle
+    def __init__(self, config: ModelConfig, slots_per_instance: int) -> None:
+        assert config.sequence_batching is not None
+        self._model_name = config.name
+        self._max_idle = config.sequence_batching.max_sequence_idle_microseconds * MICROSECOND
+        self._iterative = config.sequence_batching.iterative_sequence
+        self._generated = count(1)
         self._live: dict[int | str, JobSequence] = {}
         self._backlog: dict[JobSequence, None] = {}
         self._alarms: list[tuple[Instant, int, JobSequence]] = []
         self._rejected: list[Reject] = []
+        self._stepping: dict[Job, JobSequence] = {}
         self._vacated: list[Slot] = []
         self._tiebreak = count()
         self._waiting = 0
@@ -81,6 +92,8 @@ class Sequencer:
                 "requirements of sequence batcher"
             )
         correlation = request.correlation
+        if self._iterative and (correlation is None or not correlation.id):
+            correlation = request.correlation = Correlation(self._generate(), start=True)
         if correlation is None or not correlation.id:
             raise invalid(
                 f"inference request to model '{self._model_name}' must specify a non-zero or non-empty "
@@ -88,10 +101,7 @@ class Sequencer:
             )
         sequence = self._live.get(correlation.id)
         if sequence is None and not correlation.start:
-            raise invalid(
-                f"inference request for sequence {correlation.id} to model '{self._model_name}' must specify "
-                "the START flag on the first request of the sequence"
-            )
+            raise self._no_start(correlation.id)
         if self._waiting >= QUEUE_CAPACITY:
             raise queue_full(request)
         job.queued = now
@@ -103,9 +113,37 @@ class Sequencer:
         if sequence.slot is None and request.timeout_us:
             impatient = now + request.timeout_us * MICROSECOND
             sequence.patience = min(sequence.patience or impatient, impatient)
-        if correlation.end:
+        if correlation.end and not self._iterative:
             self._let_go(sequence)
         self._watch(sequence)
+
+    def resume(self, job: Job, now: Instant) -> None:
+        """Put a job that has run before the others of its sequence, for another step.
+
+        Raises InferError where the model is not iterative, the sequence is over, or nobody waits any more.
+        """
+        if not self._iterative:
+            raise not_iterative()
+        sequence = self._stepping.get(job)
+        if job.request.cancelled:
+            raise InferError(Fault.CANCELLED, "")
+        if sequence is None or not sequence.open:
+            raise self._no_start(job.request.correlation.id if job.request.correlation else 0)
+        job.request.correlation = Correlation(sequence.id)
+        job.queued = sequence.last_seen = now
+        sequence.jobs.appendleft(job)
+        self._waiting += 1
+        self._watch(sequence)
+
+    def note_steps(self, jobs: Iterable[Job], now: Instant) -> None:
+        """Hear that jobs of an iterative model have run; those that are to come again were resumed before."""
+        for job in jobs:
+            sequence = self._stepping.pop(job)
+            assert sequence.slot is not None
+            sequence.slot.busy = False
+            if not sequence.jobs:
+                self._let_go(sequence)
+            self.settle(sequence.slot, now)
 
     def withdraw(self, request: Request) -> Job | None:
         """Give back the waiting job of a request, if there is one; what needs it before it is cancelled."""
@@ -134,7 +172,15 @@ class Sequencer:
         """Take the next job of a slot's sequence, which has one."""
         assert slot.sequence is not None
         self._waiting -= 1
-        return slot.sequence.jobs.popleft()
+        job = slot.sequence.jobs.popleft()
+        if self._iterative:
+            slot.busy = True
+            self._stepping[job] = slot.sequence
+        return job
+
+    def take_back(self, job: Job) -> None:
+        """Forget that a job was taken: it will not run."""
+        self._stepping.pop(job, None)
 
     def settle(self, slot: Slot, now: Instant) -> None:
         """Take a slot from its sequence if that is over, and give it to the next in the backlog."""
@@ -182,6 +228,11 @@ class Sequencer:
                 slot.sequence.jobs.clear()
                 self._let_go(slot.sequence)
         self._waiting -= len(jobs)
+        self._stepping = {
+            job: sequence
+            for job, sequence in self._stepping.items()
+            if sequence.slot is not None and sequence.slot.instance != instance
+        }
         self._vacated = [slot for slot in self._vacated if slot.instance != instance]
         return jobs
 
@@ -214,6 +265,20 @@ class Sequencer:
             assert sequence.open
             assert sequence in sequences, "an id leads nowhere"
             assert sequence.slot is None or sequence.alarm is not None, "nobody looks whether it is idle"
+        for sequence in self._stepping.values():
+            assert sequence in sequences, "a step runs in a sequence that is nowhere"
+            assert sequence.slot is not None
+            assert sequence.slot.busy, "a slot was given away though a step runs in it"
+
+    def _generate(self) -> int:
+        """Return a correlation ID for a request without one, which nobody uses now."""
+        return next(number for number in self._generated if number not in self._live)
+
+    def _no_start(self, id_: int | str) -> InferError:
+        return invalid(
+            f"inference request for sequence {id_} to model '{self._model_name}' must specify the START flag "
+            "on the first request of the sequence"
+        )
 
     def _begin(self, id_: int | str, now: Instant) -> JobSequence:
         sequence = JobSequence(id_, now)

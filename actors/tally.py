@@ -1,6 +1,4 @@
-"""The tally of a batch that streams: which response of each request is the next, and when it began."""
-
-from collections.abc import Sequence
+"""The tally of a model that streams: which response of its request is the next, and when it began."""
 
 from ..proto.message import Response
 from .clock import Instant, now
@@ -8,30 +6,16 @@ from .schedule import Job
 from .statistics import Statistics
 
 
-class Tally:
-    """Counts the responses of the requests of one batch; on the loop."""
-
-    __slots__ = ("_began", "_indexes", "_jobs", "_statistics")
-
-    def __init__(self, jobs: Sequence[Job], statistics: Statistics) -> None:
-        self._jobs = jobs
-        self._statistics = statistics
-        self._indexes = [0] * len(jobs)
-        self._began: list[Instant] = [0] * len(jobs)
-        """When the response before was handed on; 0 before the first one."""
-
-    def count(self, row: int, response: Response, started: Instant, emitted: Instant) -> None:
-        """Count the response that is about to be handed on; the batch started and the model gave it then."""
-        sent = now()
-        job = self._jobs[row]
-        index = self._indexes[row]
-        if not index:
-            self._statistics.first_responded(sent - job.arrived)
-        # A model may well give the next response away before the last one was handed on.
-        began = min(self._began[row] or started, emitted)
-        self._statistics.responded(index, _kind(job, response), began, emitted, sent)
-        self._indexes[row] = index + 1
-        self._began[row] = sent
+def tally(statistics: Statistics, job: Job, response: Response, started: Instant, emitted: Instant) -> None:
+    """Count a response that is about to be handed on; its batch started, and the model gave it, then."""
+    sent = now()
+    if not job.responses:
+        statistics.first_responded(sent - job.arrived)
+    # A model may well give the next response away before the last one was handed on.
+    began = min(max(job.responded, started), emitted)
+    statistics.responded(job.responses, _kind(job, response), began, emitted, sent)
+    job.responses += 1
+    job.responded = sent
 
 
 def _kind(job: Job, response: Response) -> str:

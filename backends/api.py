@@ -60,13 +60,17 @@ class Batch:
     """Rows of all requests together, each counting at least 1."""
     inputs_ready: int = field(default=0, compare=False)
     outputs_started: int = field(default=0, compare=False)
+    rescheduled: Sequence[int] = field(default=(), compare=False)
+    """Rows whose requests are to come again, for another step; the engine's to set before `execute` returns.
+    Such a row may have got responses, but none that is final."""
 
 
 class Emit(Protocol):
     """Answers one request of a batch; may be called from any thread, also after `execute` returned.
 
     Each request gets any number of responses and exactly one that is final. One that is still unanswered when
-    `execute` returns stays open: the engine that left it so must answer it later, or fail it.
+    `execute` returns stays open: the engine that left it so must answer it later, or fail it. A row that is
+    rescheduled is answered no more: its request comes again, as a row of another batch.
     """
 
     def __call__(self, row: int, response: Response) -> None:

@@ -29,6 +29,7 @@ class Entry:
 ENTRIES: Final[Mapping[str, Entry]] = {
     "dyna_sequence": Entry(".accumulator", "CorrelatedAccumulatorBackend"),
     "identity": Entry(".identity", "IdentityBackend"),
+    "iterative_sequence": Entry(".iterative_sequence", "IterativeSequenceBackend"),
     "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
     "python": Entry(".python.backend", "PythonBackend", asks_house=True),
     "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),

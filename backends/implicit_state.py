@@ -110,7 +110,7 @@ class StatefulEngine:
         states = [self._state_of(request) for request in batch.requests]
         real = next((each for each in states if each is not None), self._initial)
         empty = {name: _zeros_like(tensor) for name, tensor in real.items()} if None in states else {}
-        wanted = [request.requested_outputs or self._shown for request in batch.requests]
+        wanted = [self._shown.intersection(each.requested_outputs) or self._shown for each in batch.requests]
         for request, state in zip(batch.requests, states, strict=True):
             request.inputs.update(empty if state is None else state)
             if request.requested_outputs:

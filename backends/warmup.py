@@ -45,9 +45,10 @@ class WarmupBatch:
         for _ in range(self.count):
             answers = _Answers(len(self.requests))
             try:
-                engine.execute(Batch(self.requests, len(self.requests)), answers.take)
+                batch = Batch(self.requests, len(self.requests))
+                engine.execute(batch, answers.take)
                 seat.stream.synchronize()
-                answers.wait()
+                answers.wait(without=len(batch.rescheduled))
             except InferError as error:
                 answers.errors.append(error.message)
             except Exception as error:  # noqa: BLE001 - a broken engine may raise anything
@@ -74,10 +75,10 @@ class _Answers:
                 self._missing -= 1
                 self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Wait until every request has its last response."""
+    def wait(self, without: int) -> None:
+        """Wait until every request has its last response, but for those that would come again."""
         with self._changed:
-            self._changed.wait_for(lambda: self._missing <= 0)
+            self._changed.wait_for(lambda: self._missing <= without)
 
 
 class WarmedPlan:

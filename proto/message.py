@@ -2,7 +2,8 @@
 
 Both are made once and then only read, with these exceptions: admission (see `admission`) writes into a
 request what it found out, its batch size and the shapes the model will see; the sequence batcher adds its
-slot and the inputs that clients do not send; and whoever asked may set its `cancelled` flag.
+slot and the inputs that clients do not send, and says which step of an iterative sequence it is; and whoever
+asked may set its `cancelled` flag.
 """
 
 from collections.abc import Mapping

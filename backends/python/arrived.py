@@ -11,7 +11,11 @@ from typing import Final
 
 from ...proto.message import Request
 from ..api import Emit
-from .api.request import TRITONSERVER_REQUEST_RELEASE_ALL, InferenceRequest
+from .api.request import (
+    TRITONSERVER_REQUEST_RELEASE_ALL,
+    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
+    InferenceRequest,
+)
 from .api.response import InferenceResponse
 from .api.sender import Answer, InferenceResponseSender
 from .api.trace import InferenceTrace
@@ -52,6 +56,11 @@ class ArrivedRequest(InferenceRequest):
         self._answer = None
         self._settled = False
 
+    @property
+    def comes_again(self) -> bool:
+        """Whether the model wants to run another step of it."""
+        return self.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+
     def requested_output_names(self) -> list[str]:
         """Return the names of the outputs that are wanted, sorted, each once."""
         return super().requested_output_names() or list(self._terms.outputs)
@@ -84,6 +93,12 @@ class ArrivedRequest(InferenceRequest):
             self._emit(self._row, response.as_wire(self._wanted, final=True))
         else:
             self._answer.send(response, final=True)
+
+    def hand_on(self) -> None:
+        """Leave the answer to the next step of the request: in this one the model sends nothing more."""
+        if self._answer is not None:
+            self._answer.release()
+        self._settled = True
 
     def close(self) -> None:
         """Let the model send nothing more."""

@@ -12,21 +12,18 @@ the next calls.
 import time
 from collections.abc import Mapping, Sequence
 from inspect import iscoroutine
-from typing import Any, Final
+from typing import Any
 
 from ...proto.errors import InferError, internal
 from ..api import Batch, Emit, Seat
 from .api.errors import TritonModelException
 from .api.log import LogLevel, log_about_model
-from .api.request import TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
 from .api.response import InferenceResponse
 from .arrived import ArrivedRequest, Terms
 from .coroutines import Coroutines
 from .exception_text import exception_text
 from .model_code import ModelCode
 from .open_answers import OpenAnswers
-
-RESCHEDULING: Final = "rescheduling a request is not available in this version of the server"
 
 
 class ContractError(Exception):
@@ -70,7 +67,7 @@ class PythonEngine:
         try:
             returned = self._call(arrived)
             batch.outputs_started = time.monotonic_ns()
-            self._answer(arrived, returned)
+            batch.rescheduled = self._answer(arrived, returned)
         except BaseException as error:
             batch.outputs_started = batch.outputs_started or time.monotonic_ns()
             for request in arrived:
@@ -123,17 +120,18 @@ class PythonEngine:
             return None
         return returned
 
-    def _answer(self, arrived: Sequence[ArrivedRequest], returned: Any) -> None:  # noqa: ANN401 - model code returns anything
+    def _answer(self, arrived: Sequence[ArrivedRequest], returned: Any) -> Sequence[int]:  # noqa: ANN401 - model code returns anything
+        """Answer what can be answered now; return the rows that are to come again."""
         if returned is None:
-            for request in arrived:
-                self._leave_open(request)
-            return
+            return [row for row, request in enumerate(arrived) if self._leave_open(request)]
         self._check(arrived, returned)
-        for request, response in zip(arrived, returned, strict=True):
-            if response is None:
-                self._leave_open(request)
-            else:
+        again = []
+        for row, (request, response) in enumerate(zip(arrived, returned, strict=True)):
+            if response is not None:
                 request.settle(response)
+            elif self._leave_open(request):
+                again.append(row)
+        return again
 
     def _check(self, arrived: Sequence[ArrivedRequest], returned: Any) -> None:  # noqa: ANN401 - model code returns anything
         """Raise if what `execute` returned is not one response, or None, for each request."""
@@ -150,7 +148,7 @@ class PythonEngine:
         for request, response in zip(arrived, returned, strict=True):
             if response is None:
                 continue
-            if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+            if request.comes_again:
                 raise ContractError(
                     "Expected a None object in the execute function return list for reschduled request, "
                     f"found type '{type(response)}'."
@@ -165,13 +163,15 @@ class PythonEngine:
             except TritonModelException as error:
                 raise ContractError(str(error)) from None
 
-    def _leave_open(self, request: ArrivedRequest) -> None:
-        """Leave a request to whoever holds its sender."""
+    def _leave_open(self, request: ArrivedRequest) -> bool:
+        """Leave a request to its next step and return True, or to whoever holds its sender."""
+        if request.comes_again:
+            request.hand_on()
+            return True
         answer, sender = request.open()
-        if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
-            answer.fail(self._failure(RESCHEDULING))
-        elif not answer.closed:
+        if not answer.closed:
             self._open.expect(answer, sender)
+        return False
 
     def _ended(
         self, arrived: Sequence[ArrivedRequest], returned: object, error: BaseException | None

@@ -6,6 +6,7 @@ strings.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ _STRINGS: Final = frozenset(
 """The 64-bit integers that are strings."""
 
 _EXACT_INTEGERS: Final = 2**53
+
+_BARE_NAME: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<name>[A-Za-z_]\w*)\s*:')
+"""A string, or the name of a member without its quotes; protobuf's parser in Triton reads it so."""
 
 
 def to_json(config: pb.ModelConfig) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _float_to_json(value: float, *, single: bool) -> float | str:
 
 
 def from_json(text: bytes | str, file: str = "") -> pb.ModelConfig:
-    """Return the message that a JSON text spells; names may be camelCase, enum values in any case.
+    """Return the message that a JSON text spells; names may be camelCase and bare, enum values in any case.
 
     `file` is only a name, for complaints. Raises ConfigError when the text is no JSON object or does not fit
     the schema.
@@ -80,10 +84,7 @@ def from_json(text: bytes | str, file: str = "") -> pb.ModelConfig:
     if len(text) > MAX_TEXT_BYTES:
         message = f"configuration has {len(text)} bytes, which exceeds the maximum of {MAX_TEXT_BYTES} bytes"
         raise ConfigError([Complaint(message, "", file)])
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError([Complaint(error.msg, "", file, error.lineno, error.colno)]) from None
+    document = _loads(text, file)
     if not isinstance(document, dict):
         raise ConfigError([Complaint("configuration must be a JSON object", "", file)])
     complaints: list[Complaint] = []
@@ -99,6 +100,21 @@ def from_json(text: bytes | str, file: str = "") -> pb.ModelConfig:
     if complaints:
         raise ConfigError([Complaint(each.message, each.path, file) for each in complaints])
     return config
+
+
+def _loads(text: bytes | str, file: str) -> Any:  # noqa: ANN401 # any JSON value
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            return orjson.loads(_BARE_NAME.sub(_quoted, text if isinstance(text, str) else text.decode()))
+        except ValueError:
+            raise ConfigError([Complaint(error.msg, "", file, error.lineno, error.colno)]) from None
+
+
+def _quoted(found: re.Match[str]) -> str:
+    name = found["name"]
+    return f'"{name}":' if name else found[0]
 
 
 def _spell_enums(

@@ -90,6 +90,14 @@ def test_a_model_finds_what_it_said_before(rig: Rig) -> None:
     assert sums(rig, engine, asked(20, 1), asked(2, 0)) == [30, 3]
 
 
+def test_a_request_that_comes_again_is_answered_with_what_its_client_knows(rig: Rig) -> None:
+    engine = engine_of(rig)
+    again = asked(1, 0, "s", "Y")
+    assert sums(rig, engine, again) == [1]
+    again.correlation = Correlation(1)
+    assert sums(rig, engine, again) == [2]
+
+
 def test_start_forgets_what_was_before(rig: Rig) -> None:
     engine = engine_of(rig)
     sums(rig, engine, asked(1, 0, "s"))

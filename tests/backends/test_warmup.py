@@ -66,6 +66,18 @@ def answer_all(batch: Batch, emit: Emit) -> None:
 # --- what samples are made of ---
 
 
+def test_a_sample_of_an_iterative_model_runs_one_step(make: Make) -> None:
+    """The request would come again; nobody waits for that."""
+
+    def reschedule(batch: Batch, emit: Emit) -> None:
+        batch.rescheduled = [0]
+
+    recorder = Recorder(reschedule)
+    (sample,) = make("zero_data: true")
+    sample.run(recorder, SEAT)
+    assert len(recorder.batches) == 1
+
+
 def test_zeros_have_the_batch_dimension_of_one_row(make: Make) -> None:
     (batch,) = make("zero_data: true")
     tensor = batch.requests[0].inputs["X"]

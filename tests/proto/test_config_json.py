@@ -171,6 +171,12 @@ def test_what_was_printed_reads_back() -> None:
         assert from_json(json.dumps(to_json(config))) == config
 
 
+def test_names_of_members_may_stand_without_quotes_as_protobuf_reads_them() -> None:
+    config = from_json(r'{ name: "a { b: \" c: ", "maxBatchSize" : 4, sequence_batching : {direct:{}} }')
+    assert (config.name, config.max_batch_size) == ('a { b: " c: ', 4)
+    assert config.sequence_batching.HasField("direct")
+
+
 def test_names_may_be_camel_case_and_enums_in_any_case() -> None:
     config = from_json(
         b'{"maxBatchSize": 4, "input": [{"name": "x", "dataType": "type_fp32", "dims": ["1", 2]}],'

@@ -82,6 +82,13 @@ class Answer:
         with self._lock:
             self._closed = True
 
+    def release(self) -> None:
+        """Let what was sent go, and nothing more: another answer takes the request over."""
+        with self._lock:
+            if self._kept is not None and not self._closed:
+                self._emit(self._row, self._kept)
+            self._closed = True
+
     def _finish(self, response: InferenceResponse | None, outgoing: Response) -> Response:
         if response is not None or self._kept is None:
             return outgoing

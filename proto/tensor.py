@@ -75,6 +75,10 @@ class Tensor:
             self._array = self._read()
         return self._array
 
+    def lies_in(self, owner: bytes) -> bool:
+        """Whether the elements are a view on these very bytes."""
+        return type(self._raw) is memoryview and self._raw.obj is owner
+
     def reshaped(self, shape: Shape) -> "Tensor":
         """Return the same elements under another shape of the same size."""
         array = None if self._array is None else self._array.reshape(shape)

@@ -1,5 +1,6 @@
 """The KServe v2 protocol on HTTP, with Triton's extensions: bodies in, requests out, and back."""
 
+from .decoder import Decoder
 from .document import DEFAULT_MAX_INPUT_SIZE
 from .errors import HTTP_STATUS, encode_error
 from .generate import ONE_RESPONSE_EXPECTED, decode_generate, encode_generate, event
@@ -13,6 +14,7 @@ __all__ = [
     "HTTP_STATUS",
     "ONE_RESPONSE_EXPECTED",
     "Answer",
+    "Decoder",
     "decode_generate",
     "decode_infer",
     "encode_error",

@@ -47,6 +47,7 @@ class Inference:
         self.observer = doorway.observer
         self._memory = doorway.shared_memory
         self._max_input_size = max_input_size
+        self._decoder = kserve_http.Decoder(max_input_size)
         self._forwarding = forwarding
 
     async def infer(self, request: BaseRequest, match: Match) -> StreamResponse:
@@ -93,7 +94,7 @@ class Inference:
     ) -> tuple[Request, OutputForms]:
         """Return the request that a body makes of a model, and the forms of its answer; raises InferError."""
         length = kserve_http.parse_json_length(json_length, len(body))
-        asked, forms = kserve_http.decode_infer(body, length, model, self._max_input_size, regions)
+        asked, forms = self._decoder.decode(body, length, model, regions)
         if self._forwarding is not None:
             asked.parameters = {**asked.parameters, **self._forwarding.select(headers)}
         return asked, forms

@@ -90,6 +90,7 @@ class Connection(asyncio.Protocol):
         "_exchange",
         "_handler",
         "_head",
+        "_idle_s",
         "_lane",
         "_loop",
         "_missing",
@@ -98,7 +99,6 @@ class Connection(asyncio.Protocol):
         "_stalled",
         "_successor",
         "_timer",
-        "_touched",
         "_transport",
         "_turn",
     )
@@ -123,8 +123,8 @@ class Connection(asyncio.Protocol):
         self._ahead_size = 0
         self._stalled = False
         self._draining = False
-        self._touched = self._loop.time()
-        self._timer = self._loop.call_later(IDLE_S, self._reap)
+        self._idle_s = 0.0
+        self._timer = self._loop.call_later(bodies.SILENCE_S, self._look, self._pieces, 0)
 
     # --- what the transport says ---
 
@@ -146,6 +146,7 @@ class Connection(asyncio.Protocol):
             case Turn.LENT:
                 self._after_loan(data)
             case Turn.GIVEN:
+                self._idle_s = 0.0
                 self._behind.data_received(data)
 
     def eof_received(self) -> None:
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, data: bytes) -> None:
         """Read a head, and find out whose it is."""
-        self._touched = self._loop.time()
+        self._idle_s = 0.0
         head = self._lane.heads.read(data)
         if head is None:
             self._give(data)
@@ -194,14 +195,12 @@ class Connection(asyncio.Protocol):
         body = data[head.size :]
         missing = head.body_size - len(body)
         if missing > 0:
-            if not self._lane.inference.knows(head.infer):
+            if missing > MAX_AHEAD and not self._lane.inference.knows(head.infer):
                 self._lend(head, data)  # who has no model to ask need not send it all
                 return
             self._turn = Turn.BODY
-            self._pieces = [body]
+            self._pieces = [body] if body else []
             self._missing = missing
-            self._timer.cancel()
-            self._timer = self._loop.call_later(bodies.SILENCE_S, self._hurry, missing)
             return
         if missing < 0:
             self._keep(body[head.body_size :])
@@ -217,10 +216,8 @@ class Connection(asyncio.Protocol):
         self._pieces.append(data)
         self._missing = missing
         if missing <= 0:
-            body = b"".join(self._pieces)
+            body = data if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces = []
-            self._timer.cancel()
-            self._timer = self._loop.call_later(IDLE_S, self._reap)
             self._ask(body)
 
     def _ask(self, body: bytes) -> None:
@@ -291,7 +288,6 @@ class Connection(asyncio.Protocol):
     def _give(self, data: bytes) -> None:
         """Leave the connection to aiohttp, beginning with these bytes."""
         self._turn = Turn.GIVEN
-        self._timer.cancel()
         self._behind.data_received(data)
 
     # --- ends ---
@@ -316,21 +312,18 @@ class Connection(asyncio.Protocol):
         if self._turn not in (Turn.LENT, Turn.GIVEN):
             self._transport.abort()
 
-    def _reap(self) -> None:
-        """Close the connection when nothing has been said on it for long."""
-        rest = self._touched + IDLE_S - self._loop.time()
-        if rest > 0 or self._turn is Turn.ASKING:
-            self._timer = self._loop.call_later(max(rest, bodies.SILENCE_S), self._reap)
-        elif self._is_idle:
-            self._transport.close()
-
-    def _hurry(self, missing: int) -> None:
-        """Give up a body that has not grown."""
-        if self._missing < missing:
-            self._timer = self._loop.call_later(bodies.SILENCE_S, self._hurry, self._missing)
+    def _look(self, pieces: list[bytes], missing: int) -> None:
+        """Look now and then whether the connection is idle for too long, or its body has stopped growing."""
+        if self._is_idle:
+            self._idle_s += bodies.SILENCE_S
+            if self._idle_s >= IDLE_S:
+                self._transport.close()
+                return
+        elif self._turn is Turn.BODY and self._pieces is pieces and self._missing == missing:
+            self._pieces = []
+            self._answer(failure(invalid("the request body did not arrive in time"), close=True))
             return
-        self._pieces = []
-        self._answer(failure(invalid("the request body did not arrive in time"), close=True))
+        self._timer = self._loop.call_later(bodies.SILENCE_S, self._look, self._pieces, self._missing)
 
 
 def _is_waiting(handler: RequestHandler) -> bool:

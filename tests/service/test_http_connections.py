@@ -211,10 +211,13 @@ async def test_too_many_chunks_are_refused(wire: Wire, monkeypatch: pytest.Monke
     assert b"Chunked request body exceeds maximum of 10 non-empty chunks." in body
 
 
-async def test_a_body_that_stops_growing_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_stops_growing_is_given_up(
+    http: HttpFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
-    wire.send(post(INFER, "Content-Length: 100"), b"only this")
-    status, headers, body = await wire.response()
+    async with connected(http) as wire:
+        wire.send(post(INFER, "Content-Length: 100"), b"only this")
+        status, headers, body = await wire.response()
     assert (status, headers["connection"]) == (400, "close")
     assert json.loads(body) == {"error": "the request body did not arrive in time"}
 

@@ -288,7 +288,7 @@ async def test_an_error_of_the_server_ends_one_request(
         raise ZeroDivisionError("a secret of the server")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kserve_http, "decode_infer", explode)
+        patch.setattr(kserve_http.Decoder, "decode", explode)
         status, members = await ask("POST /v2/models/simple/infer", {"inputs": [ROW]})
     assert (status, members) == (500, {"error": "unexpected error of the server: ZeroDivisionError"})
     assert (await ask("POST /v2/models/simple/infer", {"inputs": [ROW]}))[0] == 200

@@ -9,14 +9,16 @@ version be built after all, it is taken down at once.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 
 from ..proto.errors import Fault, InferError, invalid
+from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
-from .loading import Loader
+from .loading import Loader, LoadOptions
 from .records import ModelRecord, VersionRecord, titled
 from .servable import Servable
 from .serving import Serving
@@ -25,14 +27,19 @@ from .sources import Source
 log: Final = structlog.get_logger("deuteron.repository")
 
 
+class OverdueError(InferError):
+    """A load that was given up: it may still go on."""
+
+
 class Builder:
     """Builds versions of models and puts them in service."""
 
-    def __init__(self, loader: Loader, serving: Serving, threads: int, timeout_s: float) -> None:
+    def __init__(self, loader: Loader, serving: Serving, options: LoadOptions) -> None:
         self._loader = loader
         self._serving = serving
-        self._turns = asyncio.Semaphore(max(1, threads))
-        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(max(1, options.threads))
+        self._timeout_s = options.timeout_s
+        self._retries = options.retries
         self._overdue: set[asyncio.Task[Servable]] = set()
 
     async def bring_up(self, record: ModelRecord, source: Source, versions: Iterable[int]) -> bool:
@@ -58,14 +65,26 @@ class Builder:
             if isinstance(each, Exception)
         }
         if failures:
-            self._give_up(source.directory.name, record, built, failures)
-            raise _load_error(source.directory.name, failures)
+            self._give_up(source.directory.id, record, built, failures)
+            raise _load_error(source.directory.id, failures)
         for version, servable in built.items():
             self._serving.begin(record, version, servable, source.private)
         dropped = set(record.serving) - selected
         for version in dropped:
             self._serving.retire(record, version)
         return bool(built or dropped)
+
+    @asynccontextmanager
+    async def lent_turn(self) -> AsyncIterator[None]:
+        """Let another load have the turn of one that waits for it.
+
+        Otherwise, once all turns are taken by models that wait for others, none of these would ever load.
+        """
+        self._turns.release()
+        try:
+            yield
+        finally:
+            await self._turns.acquire()
 
     async def close(self) -> None:
         """Wait no longer for what was given up."""
@@ -74,19 +93,31 @@ class Builder:
         await asyncio.gather(*self._overdue, return_exceptions=True)
 
     async def _attempt(self, source: Source, version: int) -> Servable | Exception:
-        try:
-            return await self._build(source, version)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the siblings are to end before it is told
-            return error
+        """Build a version, if need be in several attempts; return the error of the last."""
+        retries = self._retries
+        while True:
+            try:
+                return await self._build(source, version)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the siblings are to end before it is told
+                if not retries or isinstance(error, OverdueError):
+                    return error
+                retries -= 1
+                log.warning(
+                    "model failed to load, and is tried again",
+                    model=source.directory.name,
+                    version=version,
+                    reason=titled(error),
+                )
 
     async def _build(self, source: Source, version: int) -> Servable:
         async with self._turns:
-            task = asyncio.create_task(self._loader.load(source.directory, source.draft, version))
+            load = self._loader.load(source.directory, source.draft, version, source.steps)
+            task = asyncio.create_task(load)
             self._overdue.add(task)
             done, _ = await asyncio.wait({task}, timeout=self._timeout_s or None)
         if not done:
             task.add_done_callback(self._take_down)
-            raise InferError(
+            raise OverdueError(
                 Fault.UNAVAILABLE,
                 f"version {version} of model '{source.directory.name}' was not ready within "
                 f"{self._timeout_s:g} seconds, and its load was given up",
@@ -100,12 +131,16 @@ class Builder:
             self._serving.discard(task.result())
 
     def _give_up(
-        self, name: str, record: ModelRecord, built: Mapping[int, Servable], failures: Mapping[int, Exception]
+        self,
+        model: ModelId,
+        record: ModelRecord,
+        built: Mapping[int, Servable],
+        failures: Mapping[int, Exception],
     ) -> None:
         """Note why versions could not load, and let go of their siblings that could."""
         reasons = {version: titled(error) for version, error in failures.items()}
         for version, reason in reasons.items():
-            log.error("model failed to load", model=name, version=version, reason=reason)
+            log.error("model failed to load", model=str(model), version=version, reason=reason)
         for version, servable in built.items():
             reasons[version] = "Unavailable: another version of this model failed to load"
             self._serving.discard(servable)
@@ -116,9 +151,9 @@ class Builder:
         record.refresh()
 
 
-def _load_error(name: str, failures: Mapping[int, Exception]) -> InferError:
+def _load_error(model: ModelId, failures: Mapping[int, Exception]) -> InferError:
     reasons = "".join(
         f"version {version} is at UNAVAILABLE state: {titled(error)};\n"
         for version, error in failures.items()
     )
-    return invalid(f"load failed for model '{name}': {reasons}")
+    return invalid(f"load failed for model '{model}': {reasons}")

@@ -28,8 +28,13 @@ from .servable import Servable
 from .tracing import trace_job, trace_responses
 
 Wish = Coroutine[Any, Any, None]
-Load = Callable[[str, Override], Wish]
-"""Loads a model by its name; raises InferError."""
+
+
+class Load(Protocol):
+    """Loads a model; raises InferError."""
+
+    def __call__(self, name: str, override: Override, *, from_load: bool) -> Wish:
+        """Load by name, for one that is being loaded itself or for one that serves."""
 
 
 class Unload(Protocol):
@@ -42,7 +47,7 @@ class Unload(Protocol):
 class Calls:
     """The house, as models see it: a `House` whose calls end on the event loop."""
 
-    __slots__ = ("_control", "_explicit", "_find", "_loop", "_pending", "_stopping")
+    __slots__ = ("_control", "_explicit", "_find", "_loads", "_loop", "_pending", "_stopping")
 
     _loop: asyncio.AbstractEventLoop | None
     """The loop of the house; None while nobody is home."""
@@ -55,6 +60,8 @@ class Calls:
         self._pending: set[_Call] = set()
         self._stopping = False
         self._control: tuple[Load, Unload] | None = None
+        self._loads: list[tuple[str, str]] = []
+        """The models that wait, while they are being loaded, for the load of another, and for whom."""
 
     # --- what the house does, on its loop
     # ---------------------------------------------------------------------------------------
@@ -90,10 +97,13 @@ class Calls:
             receive(Response(error=_closed()))
         return call.withdraw
 
-    def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
-        """Load a model, or load it anew; raises InferError."""
+    def load(self, name: str, config: str, files: Mapping[str, bytes], *, waiting: str) -> None:
+        """Load a model, or load it anew; raises InferError, also where a load would wait for itself."""
+        if name == waiting:
+            raise _waits_for_itself(name)
         load, _ = self._permitted_control()
-        self._fulfil(load(name, Override(config or None, files)))
+        wish = load(name, Override(config or None, files), from_load=bool(waiting))
+        self._fulfil(self._in_no_circle(waiting, name, wish) if waiting else wish)
 
     def unload(self, name: str, *, dependents: bool) -> None:
         """Begin to unload a model; raises InferError."""
@@ -169,6 +179,20 @@ class Calls:
             asyncio.run_coroutine_threadsafe(wish, loop).result()
         except CancelledError:
             raise _not_ready() from None
+
+    async def _in_no_circle(self, waiting: str, name: str, wish: Wish) -> None:
+        """Let the load of a model wait for that of another, which does not wait for the first."""
+        waits_for: dict[str, set[str]] = {}
+        for model, other in self._loads:
+            waits_for.setdefault(model, set()).add(other)
+        if waiting in _reached(waits_for, (name,)):
+            wish.close()
+            raise _waits_for_itself(waiting)
+        self._loads.append((waiting, name))
+        try:
+            await wish
+        finally:
+            self._loads.remove((waiting, name))
 
     def _break_circles(self) -> None:
         waits_for: dict[str, set[str]] = {}
@@ -301,6 +325,10 @@ def _in_circle(call: _Call) -> InferError:
         f"the server is stopping, and model '{call.caller}' waits for itself through model "
         f"'{call.servable.name}'",
     )
+
+
+def _waits_for_itself(name: str) -> InferError:
+    return InferError(Fault.INVALID_ARG, f"'{name}' is being loaded, and would wait for itself")
 
 
 def _closed() -> InferError:

@@ -1,18 +1,23 @@
-"""Who is made of whom: the graph of ensembles and their models, as plain functions over names.
+"""Who is made of whom: the graph of ensembles and their models, as plain functions.
 
-A graph maps the name of each ensemble to the names of its steps; a name that is not in it has none.
+A graph maps each ensemble to its steps; whoever is not in it has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
-Steps = Mapping[str, Sequence[str]]
+from ..proto.model_id import ModelId
+
+Model = TypeVar("Model", bound=Hashable)
+Steps = Mapping[Model, Sequence[Model]]
 
 
-def find_circle(steps: Steps, start: str) -> tuple[str, ...]:
+def find_circle(steps: Steps[Model], start: Model) -> tuple[Model, ...]:
     """Return how an ensemble leads to itself or to another that does, its first name last too, or nothing."""
-    harmless: set[str] = set()
+    harmless: set[Model] = set()
 
-    def walk(path: tuple[str, ...]) -> tuple[str, ...]:
+    def walk(path: tuple[Model, ...]) -> tuple[Model, ...]:
         for step in steps.get(path[-1], ()):
             if step in path:
                 return (*path, step)
@@ -24,6 +29,22 @@ def find_circle(steps: Steps, start: str) -> tuple[str, ...]:
     return walk((start,))
 
 
-def ensembles_over(steps: Steps, name: str) -> list[str]:
-    """Return the ensembles that have a model as a step, by name."""
-    return [ensemble for ensemble in sorted(steps) if name in steps[ensemble]]
+def ensembles_over(steps: Steps[Model], model: Model) -> list[Model]:
+    """Return the ensembles that have a model as a step."""
+    return [ensemble for ensemble, below in steps.items() if model in below]
+
+
+def resolve(names: Iterable[str], namespace: str, there: AbstractSet[ModelId]) -> dict[str, ModelId]:
+    """Return whom an ensemble means by names: a model of its own repository, else the only one so called.
+
+    A name that nobody has, or several models of other repositories, is left out.
+    """
+    meant: dict[str, ModelId] = {}
+    for name in names:
+        namesakes = [model for model in there if model.name == name]
+        own = ModelId(name, namespace)
+        if own in there:
+            meant[name] = own
+        elif len(namesakes) == 1:
+            meant[name] = namesakes[0]
+    return meant

@@ -8,9 +8,11 @@ error says why.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import structlog
 
 from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
@@ -32,7 +34,8 @@ from ..proto.config import (
     with_transaction_policy,
 )
 from ..proto.errors import Fault, InferError, invalid
-from .conductor import EnsembleVersion, Find
+from ..proto.model_id import ModelId
+from .conductor import EnsembleVersion
 from .instance import Instance
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
@@ -43,6 +46,9 @@ from .statistics import Statistics
 
 CONFIG_OVERRIDE: Final = "Invalid config override"
 """Where complaints about a configuration that came with a request stand, in the words that Triton logs."""
+
+log: Final = structlog.get_logger("deuteron.repository")
+
 DEVICE_OF_KIND: Final = {
     InstanceKind.CPU: HOST,
     InstanceKind.MODEL: Device("MODEL"),
@@ -60,6 +66,12 @@ class LoadOptions:
     latencies: LatencyOptions = field(default_factory=LatencyOptions)
     timeout_s: float = 600.0
     """Seconds that one version may take to become ready; 0 is for ever."""
+    threads: int = 4
+    """Versions that load at the same time."""
+    retries: int = 0
+    """How often a version that cannot be loaded is tried again before that is told."""
+    namespacing: bool = False
+    """Whether equal names in two repositories are two models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +84,18 @@ class Prepared:
     """None for an ensemble, which has no files of its own."""
 
 
+Steps = Mapping[str, ModelId]
+NO_STEPS: Final[Steps] = {}
+FindExactly = Callable[[ModelId, int], Servable]
+"""Looks up a version of just this model; raises InferError where there is none."""
+
+
 class Loader:
     """Turns model directories into servable versions."""
 
     __slots__ = ("_catalog", "_find", "_options")
 
-    def __init__(self, catalog: Catalog, options: LoadOptions, find: Find) -> None:
+    def __init__(self, catalog: Catalog, options: LoadOptions, find: FindExactly) -> None:
         self._catalog = catalog
         self._options = options
         self._find = find
@@ -96,18 +114,29 @@ class Loader:
                 Fault.NOT_FOUND,
                 f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled",
             )
+        if file is None and not (files and (files.files or files.directories)) and "." not in directory.name:
+            raise InferError(
+                Fault.NOT_FOUND,
+                f"model '{directory.name}' has neither a configuration, {CONFIG_NAME}, nor model files in a "
+                "version directory such as 1",
+            )
         text = read_bounded(file) if file is not None else b""
         return read_config(text, str(file or directory.path / CONFIG_NAME), directory.name, files)
 
-    async def load(self, directory: ModelDirectory, draft: Draft, version: int) -> Servable:
-        """Return one version, ready to serve; raises InferError with the reason where it cannot be."""
+    async def load(
+        self, directory: ModelDirectory, draft: Draft, version: int, steps: Steps = NO_STEPS
+    ) -> Servable:
+        """Return one version, ready to serve; raises InferError with the reason where it cannot be.
+
+        `steps` are the models that an ensemble is made of, by the names it calls them.
+        """
         began = time.monotonic()
         lane = Lane(f"{directory.name}_0")
         try:
             prepared = await lane.call(self._prepare, directory, draft, version)
             if prepared.plan is None:
                 lane.close()
-                return self._ensemble(prepared, draft, version)
+                return self._ensemble(prepared, draft, version, steps)
             statistics = self._statistics(prepared.config)
             instances = await _seat(prepared.config, prepared.plan, lane, statistics)
         except (InferError, asyncio.CancelledError):
@@ -119,21 +148,25 @@ class Loader:
         statistics.load_seconds = time.monotonic() - began
         return ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
 
-    def _ensemble(self, prepared: Prepared, draft: Draft, version: int) -> EnsembleVersion:
+    def _ensemble(self, prepared: Prepared, draft: Draft, version: int, models: Steps) -> EnsembleVersion:
         """Return an ensemble that fits the models it is made of, as they are loaded now."""
+
+        def find(name: str, version: int) -> Servable:
+            return self._find(models[name], version)
+
         steps = prepared.config.ensemble.steps if prepared.config.ensemble is not None else ()
-        models = {step.model_name: self._find(step.model_name, step.model_version).config for step in steps}
+        configs = {step.model_name: find(step.model_name, step.model_version).config for step in steps}
         try:
-            check_ensemble_wiring(prepared.config, models)
+            check_ensemble_wiring(prepared.config, configs)
         except ConfigError as error:
             raise draft.places.located(error.complaints) from None
-        config = with_transaction_policy(prepared.config, models)
+        config = with_transaction_policy(prepared.config, configs)
         if config.decoupled:
             raise InferError(
                 Fault.UNSUPPORTED,
                 f"ensemble '{config.name}' has decoupled steps, which this version does not offer",
             )
-        return EnsembleVersion(config, version, prepared.labels, self._statistics(config), self._find)
+        return EnsembleVersion(config, version, prepared.labels, self._statistics(config), find)
 
     def _statistics(self, config: ModelConfig) -> Statistics:
         return Statistics(streaming=config.decoupled, latencies=latencies_of(config, self._options.latencies))
@@ -199,7 +232,10 @@ async def _seat(config: ModelConfig, plan: Plan, first_lane: Lane, statistics: S
     outcomes = await asyncio.gather(*(instance.start() for instance in instances), return_exceptions=True)
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is not None:
-        await take_down(config.name, instances, plan)
+        try:
+            await take_down(config.name, instances, plan)
+        except Exception:  # whoever asked must hear why it cannot be loaded, and not what followed from that
+            log.exception("a model that cannot be loaded does not close", model=config.name)
         raise failure
     return instances
 

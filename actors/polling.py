@@ -17,20 +17,21 @@ import structlog
 
 from ..backends.fingerprints import Fingerprints, take_fingerprints
 from ..backends.model_directory import list_repositories
+from ..proto.model_id import ModelId
 from .repository import Repository
 
 log: Final = structlog.get_logger("deuteron.repository")
 
-Look = Mapping[str, Fingerprints]
+Look = Mapping[ModelId, Fingerprints]
 """The models that were found, and what their files were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to do about what was found; both by name."""
+    """What to do about what was found."""
 
-    load: tuple[str, ...] = ()
-    unload: tuple[str, ...] = ()
+    load: tuple[ModelId, ...] = ()
+    unload: tuple[ModelId, ...] = ()
 
 
 class Watch:
@@ -55,19 +56,19 @@ class Watch:
         return Changes(load=tuple(sorted(at_rest & set(found))), unload=tuple(sorted(at_rest - set(found))))
 
 
-def look(repositories: Sequence[Path]) -> Look:
-    """Return the models that can be told by their names now; blocks. Raises InferError or OSError."""
-    listing = list_repositories(repositories)
-    return {
-        name: take_fingerprints(directory)
-        for name, directory in listing.found.items()
-        if name not in listing.ambiguous
-    }
+def look(repositories: Sequence[Path], *, namespacing: bool = False) -> Look:
+    """Return the models that can be told apart now; blocks. Raises InferError or OSError."""
+    listing = list_repositories(repositories, namespacing=namespacing)
+    return {model: take_fingerprints(directory) for model, directory in listing.found.items()}
+
+
+async def _look_at(repository: Repository) -> Look:
+    return await asyncio.to_thread(look, repository.paths, namespacing=repository.namespacing)
 
 
 async def first_watch(repository: Repository) -> Watch:
     """Return a watch on the repositories as they are now, before the models are loaded from there."""
-    return Watch(await asyncio.to_thread(look, repository.paths))
+    return Watch(await _look_at(repository))
 
 
 @asynccontextmanager
@@ -85,7 +86,7 @@ async def _keep_polling(repository: Repository, watch: Watch, every_s: float) ->
     while True:
         await asyncio.sleep(every_s)
         try:
-            changes = watch.compare(await asyncio.to_thread(look, repository.paths))
+            changes = watch.compare(await _look_at(repository))
             await repository.follow(changes.load, changes.unload)
         except Exception as error:  # noqa: BLE001 - a disk that fails now may be back at the next look
             log.error("model repository cannot be polled", reason=f"{type(error).__name__}: {error}")  # noqa: TRY400

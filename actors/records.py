@@ -5,12 +5,13 @@ The life of a version is the table `VERSION` in `proto/phases.py`.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ..proto.config import ConfigError
 from ..proto.errors import InferError
+from ..proto.model_id import ModelId
 from ..proto.phases import VERSION, VersionEvent, VersionPhase, advance
 from .servable import Servable
 from .sources import Source
@@ -63,9 +64,19 @@ class ModelRecord:
         return self.loaded if self.serving else self.wanted
 
     @property
-    def steps(self) -> tuple[str, ...]:
-        """The models that it is made of."""
-        return self.source.steps if self.source is not None else ()
+    def steps(self) -> Mapping[str, ModelId]:
+        """The models that it is made of, by the names it calls them."""
+        return self.source.steps if self.source is not None else {}
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """What it calls the models it is made of."""
+        return self.source.step_names if self.source is not None else ()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody wants it to serve."""
+        return self.source is not None
 
     @property
     def blank(self) -> bool:

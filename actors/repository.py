@@ -1,17 +1,19 @@
 """The repository: which models are loaded, and the only one who changes that.
 
-For every model it keeps a record of its versions (see `records`). Doors read; `load`, `unload` and `follow`
-write, each model by one at a time. A load builds only what is not served already as it would be built. New
-versions are built beside the old ones and swapped in when all are ready; when one cannot load, the old ones
-stay.
+What is known of every model stands in the registry (see `registry`). Doors read; `load`, `unload` and
+`follow` write, each model by one at a time. A load builds only what is not served already as it would be
+built. New versions are built beside the old ones and swapped in when all are ready; when one cannot load, the
+old ones stay.
 
 An ensemble stands and falls with its models. One that loads takes them along, one whose model is unloaded
 leaves with it, and when a model comes back or is loaded anew, the ensembles over it are loaded anew as well.
+Where repositories tell names apart an ensemble means the model in its own repository, or else the only one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Final, Self
@@ -21,22 +23,16 @@ import structlog
 from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, list_repositories
 from ..backends.private_directory import NO_OVERRIDE, Override
-from ..proto.errors import Fault, InferError, internal, invalid
-from ..proto.message import LATEST
+from ..proto.errors import InferError, internal, invalid
+from ..proto.model_id import ModelId
 from ..proto.phases import VersionPhase
 from .building import Builder
-from .dependents import ensembles_over, find_circle
+from .dependents import ensembles_over, find_circle, resolve
 from .loading import Loader, LoadOptions
-from .records import (
-    AMBIGUOUS,
-    IndexEntry,
-    ModelRecord,
-    index_entries,
-    titled,
-)
-from .servable import Servable
+from .records import AMBIGUOUS, IndexEntry, ModelRecord, index_entries, titled
+from .registry import Registry
 from .serving import Serving
-from .sources import Source, read_source, steps_of
+from .sources import Source, read_source
 from .undertakings import Undertakings
 
 log: Final = structlog.get_logger("deuteron.repository")
@@ -52,20 +48,24 @@ class Repository:
         options: LoadOptions,
         *,
         strict_readiness: bool = True,
-        load_threads: int = 4,
     ) -> None:
         self.paths = tuple(paths)
-        self._loader = Loader(catalog, options, self.find)
+        self.namespacing = options.namespacing
+        self._registry = Registry(namespacing=options.namespacing)
+        self._loader = Loader(catalog, options, self._registry.find_exactly)
         self._serving = Serving()
-        self._builder = Builder(self._loader, self._serving, load_threads, options.timeout_s)
+        self._builder = Builder(self._loader, self._serving, options)
         self._strict_readiness = strict_readiness
-        self._records: dict[str, ModelRecord] = {}
-        self._listing = Listing({}, frozenset())
-        self._in_flight: dict[str, asyncio.Future[None]] = {}
+        self._listing = Listing({})
+        self._in_flight: dict[ModelId, asyncio.Future[None]] = {}
         self._undertakings = Undertakings()
         self._clock = count(1)
-        self._loaded_lately: set[str] = set()
+        self._changed_lately: set[ModelId] = set()
         self.live = False
+        self.find = self._registry.find
+        self.versions = self._registry.versions
+        self.served = self._registry.served
+        self.identified = self._registry.identified
 
     async def __aenter__(self) -> Self:
         await self._serving.__aenter__()
@@ -76,48 +76,16 @@ class Repository:
         await self.close()
         await self._serving.__aexit__()
 
-    # --- what doors read ---
-
-    def find(self, name: str, version: int = LATEST) -> Servable:
-        """Return a version that serves; raises InferError in Triton's words where there is none."""
-        record = self._records.get(name)
-        if record is None or not record.versions:
-            raise InferError(Fault.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
-        if version == LATEST:
-            if not record.serving:
-                raise InferError(
-                    Fault.NOT_FOUND, f"Request for unknown model: '{name}' has no available versions"
-                )
-            return record.serving[next(reversed(record.serving))]
-        servable = record.serving.get(version)
-        if servable is not None:
-            return servable
-        if version not in record.versions:
-            raise InferError(
-                Fault.NOT_FOUND, f"Request for unknown model: '{name}' version {version} is not found"
-            )
-        raise InferError(
-            Fault.UNAVAILABLE, f"Request for unknown model: '{name}' version {version} is not at ready state"
-        )
-
-    def versions(self, name: str) -> tuple[int, ...]:
-        """Return the READY versions of a model, ascending."""
-        record = self._records.get(name)
-        return tuple(record.serving) if record is not None else ()
-
-    def served(self) -> Iterator[Servable]:
-        """Return every READY version, by name and version."""
-        for name in sorted(self._records):
-            yield from self._records[name].serving.values()
+    # --- what doors read, beside what the registry tells ---
 
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """Return what stands in the repositories and what became of it, by name and version."""
-        self._listing = list_repositories(self.paths)
+        self._listing = self._list()
         entries = [
             entry
-            for name in sorted(self._listing.found)
+            for model in sorted({*self._listing.found, *self._listing.ambiguous})
             for entry in index_entries(
-                name, self._records.get(name), ambiguous=name in self._listing.ambiguous
+                model.name, self._registry.records.get(model), ambiguous=model in self._listing.ambiguous
             )
         ]
         return [each for each in entries if not ready_only or each.state == VersionPhase.READY.value]
@@ -125,7 +93,8 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether the server is ready for requests; strictly, whether every model is."""
-        settled = not self._strict_readiness or all(each.settled for each in self._records.values())
+        records = self._registry.records.values()
+        settled = not self._strict_readiness or all(each.settled for each in records)
         return self.live and not self.stopping and settled
 
     @property
@@ -141,24 +110,30 @@ class Repository:
 
     async def load_at_start(self, names: Iterable[str] | None) -> list[str]:
         """Load the models named, or all there are; return the names of those that failed."""
-        self._listing = list_repositories(self.paths)
-        for name in self._listing.ambiguous:
-            self._records[name] = ModelRecord(failure=AMBIGUOUS)
-        wanted = sorted(self._listing.found) if names is None else list(names)
+        self._listing = self._list()
+        for model in self._listing.ambiguous:
+            async with self._registry.changing(model) as record:
+                record.failure = AMBIGUOUS
+        wanted = self._wanted_at_start(names)
         outcomes = await asyncio.gather(*map(self._ensure, wanted), return_exceptions=True)
         self.live = True
-        failed = [name for name, outcome in zip(wanted, outcomes, strict=True) if outcome is not None]
-        for outcome in outcomes:
-            if outcome is not None and not isinstance(outcome, InferError):
-                raise outcome
-        for name in wanted:
-            self._note_asked_for(name)
-        await self._renew_ensembles()
-        return failed
+        _raise_first(each for each in outcomes if not isinstance(each, InferError))
+        for model in wanted:
+            self._note_asked_for(model)
+        await self._settle_ensembles()
+        return [str(model) for model, outcome in zip(wanted, outcomes, strict=True) if outcome is not None]
 
-    async def load(self, name: str, override: Override = NO_OVERRIDE) -> None:
-        """Load a model, or load anew what has changed of it; raises InferError where it cannot be loaded."""
-        await self._undertakings.see_through(self._load_asked(name, override))
+    def _wanted_at_start(self, names: Iterable[str] | None) -> list[ModelId]:
+        if names is None:
+            return sorted({*self._listing.found, *self._listing.ambiguous})
+        return [model for name in names for model in self._listing.named(name) or (ModelId(name),)]
+
+    async def load(self, name: str, override: Override = NO_OVERRIDE, *, from_load: bool = False) -> None:
+        """Load a model, or load anew what has changed of it; raises InferError where it cannot be loaded.
+
+        `from_load` says that another model waits for this one while it is being loaded itself.
+        """
+        await self._undertakings.see_through(self._load_named(name, override, from_load=from_load))
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Begin to unload all versions of a model; one that is not loaded is unloaded already.
@@ -166,19 +141,20 @@ class Repository:
         With `dependents` the models it is made of go as well, unless somebody asked for them or another
         ensemble needs them.
         """
-        await self._undertakings.see_through(self._unload(name, dependents=dependents))
+        await self._undertakings.see_through(self._unload_named(name, dependents=dependents))
 
-    async def follow(self, changed: Iterable[str], removed: Iterable[str]) -> None:
+    async def follow(self, changed: Iterable[ModelId], removed: Iterable[ModelId]) -> None:
         """Load what has changed on disk and unload what is gone; the index tells what cannot be loaded."""
-        self._listing = await asyncio.to_thread(list_repositories, self.paths)
-        for name in removed:
-            await self._unload(name)
-            if name in self._records:
-                self._records[name].forgive()
+        for model in removed:
+            await self._unload(model)
+            record = self._registry.records.get(model)
+            if record is not None:
+                record.forgive()
+        await self._list_again()
+        await self._settle_ensembles()
         outcomes = await asyncio.gather(*map(self._load_asked, changed), return_exceptions=True)
-        for outcome in outcomes:
-            if outcome is not None and not isinstance(outcome, InferError):
-                raise outcome
+        await self._settle_ensembles()
+        _raise_first(each for each in outcomes if not isinstance(each, InferError))
 
     async def close(self) -> None:
         """Refuse what comes from now on, drain every model, and wait until all have ended."""
@@ -191,63 +167,88 @@ class Repository:
 
     # --- loading ---
 
-    async def _load_asked(self, name: str, override: Override = NO_OVERRIDE) -> None:
-        self._listing = await asyncio.to_thread(list_repositories, self.paths)
-        try:
-            await self._load(name, override)
-            self._note_asked_for(name)
-        finally:
-            await self._renew_ensembles()
+    def _list(self) -> Listing:
+        return list_repositories(self.paths, namespacing=self.namespacing)
 
-    async def _ensure(self, name: str) -> None:
+    async def _list_again(self) -> None:
+        self._listing = await asyncio.to_thread(self._list)
+
+    async def _load_named(self, name: str, override: Override, *, from_load: bool) -> None:
+        """Load every model of a name; there is one, unless repositories tell names apart."""
+        await self._list_again()
+        models = () if override.files else self._listing.named(name)
+        async with self._builder.lent_turn() if from_load else nullcontext():
+            loads = (self._load_asked(model, override) for model in models or (ModelId(name),))
+            outcomes = await asyncio.gather(*loads, return_exceptions=True)
+            await self._settle_ensembles()
+        _raise_first(outcomes)
+
+    async def _load_asked(self, model: ModelId, override: Override = NO_OVERRIDE) -> None:
+        await self._load(model, override)
+        self._note_asked_for(model)
+
+    async def _ensure(self, model: ModelId) -> None:
         """Have a model loaded unless it is, or is about to be."""
-        if self.versions(name):
+        if self._registry.serves(model):
             return
-        load = self._in_flight.get(name)
+        load = self._in_flight.get(model)
         if load is None:
-            load = self._in_flight[name] = asyncio.ensure_future(self._load(name))
-            load.add_done_callback(lambda _: self._in_flight.pop(name))
+            load = self._in_flight[model] = asyncio.ensure_future(self._load(model))
+            load.add_done_callback(lambda _: self._in_flight.pop(model))
         await load
 
-    async def _load(self, name: str, override: Override = NO_OVERRIDE) -> None:
+    async def _load(self, model: ModelId, override: Override = NO_OVERRIDE) -> None:
         """Load a model, after the models it is made of."""
-        directory = self._listing.found.get(name) if name not in self._listing.ambiguous else None
+        directory = self._listing.found.get(model)
         if directory is None and not override.files:
-            raise _not_polled(name)
-        async with self._changing(name) as record:
+            raise _not_polled(model)
+        async with self._registry.changing(model) as record:
             try:
-                source = await asyncio.to_thread(read_source, self._loader, name, directory, override)
+                source = await asyncio.to_thread(read_source, self._loader, model.name, directory, override)
             except InferError as error:
                 if directory is not None:
-                    self._note_failure(name, record, error)
-                raise _not_polled(name) from error
+                    self._note_failure(model, record, error)
+                raise _not_polled(model) from error
             try:
-                await self._load_source(name, record, source)
+                await self._load_source(model, record, self._with_steps(source))
             finally:
                 if source.private is not None:
                     source.private.drain()
 
-    async def _load_source(self, name: str, record: ModelRecord, source: Source) -> None:
+    async def _load_source(self, model: ModelId, record: ModelRecord, source: Source) -> None:
         record.wanted = source
-        circle = find_circle(await self._steps_below(name, source), name)
+        circle = find_circle(await self._steps_below(model, source), model)
         if circle:
-            error = invalid(f"circular dependency between ensembles: {' -> '.join(circle)}")
-            raise self._refused(name, record, error)
+            error = invalid(f"circular dependency between ensembles: {' -> '.join(map(str, circle))}")
+            raise self._refused(model, record, error)
         record.failure = ""
-        await self._load_steps(name, record, source.steps)
+        await self._load_steps(model, record, source)
         versions = source.versions()
         if not versions:
-            text = f"at least one version must be available under the version policy of model '{name}'"
-            raise self._refused(name, record, invalid(text))
+            text = f"at least one version must be available under the version policy of model '{model}'"
+            raise self._refused(model, record, invalid(text))
         if await self._builder.bring_up(record, source, versions):
             record.loaded_at = next(self._clock)
-            self._loaded_lately.add(name)
+            self._changed_lately.add(model)
         record.loaded = source
 
-    async def _steps_below(self, name: str, source: Source) -> dict[str, tuple[str, ...]]:
+    def _with_steps(self, source: Source, *, not_back: bool = False) -> Source:
+        """Return a source with whom it means by the names of its steps; some may mean nobody.
+
+        Candidates are the models that serve and those that stand on disk; `not_back` leaves out of these
+        whatever has been unloaded, or could not be loaded.
+        """
+        if not source.step_names:
+            return source
+        records = self._registry.records
+        there = {model for model, record in records.items() if record.serving}
+        there.update(model for model in self._listing.found if not (not_back and model in records))
+        return replace(source, steps=resolve(source.step_names, source.directory.namespace, there))
+
+    async def _steps_below(self, model: ModelId, source: Source) -> Mapping[ModelId, Sequence[ModelId]]:
         """Return the steps of an ensemble and of all those below it, as they are wanted or stand on disk."""
-        steps = {name: source.steps}
-        frontier = list(source.steps)
+        steps = {model: tuple(source.steps.values())}
+        frontier = list(steps[model])
         while frontier:
             below = frontier.pop()
             if below not in steps:
@@ -255,60 +256,64 @@ class Repository:
                 frontier.extend(steps[below])
         return steps
 
-    async def _steps_of(self, name: str) -> tuple[str, ...]:
-        record, directory = self._records.get(name), self._listing.found.get(name)
+    async def _steps_of(self, model: ModelId) -> tuple[ModelId, ...]:
+        record, directory = self._registry.records.get(model), self._listing.found.get(model)
         if record is not None and (record.serving or record.visitors):
-            return record.wanted.steps if record.visitors and record.wanted is not None else record.steps
+            wanted = record.wanted if record.visitors and record.wanted is not None else record
+            return tuple(wanted.steps.values())
         if directory is None:
             return ()
         try:
-            return steps_of(await asyncio.to_thread(self._loader.read, directory))
-        except (InferError, OSError):
+            source = await asyncio.to_thread(read_source, self._loader, model.name, directory, NO_OVERRIDE)
+        except InferError:
             return ()  # its own load will tell why
+        return tuple(self._with_steps(source).steps.values())
 
-    async def _load_steps(self, name: str, record: ModelRecord, steps: Sequence[str]) -> None:
+    async def _load_steps(self, model: ModelId, record: ModelRecord, source: Source) -> None:
         """Load the models of an ensemble that are not loaded yet."""
-        missing = [
-            step
-            for step in steps
-            if (step not in self._listing.found or step in self._listing.ambiguous)
-            and not self.versions(step)
-        ]
+        missing = [name for name in source.step_names if name not in source.steps]
         if missing:
             text = (
-                f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
+                f"ensemble {model} contains models that are not available or ambiguous: {', '.join(missing)}"
             )
-            raise self._refused(name, record, invalid(text))
-        for step in steps:
+            raise self._refused(model, record, invalid(text))
+        for step in source.steps.values():
             try:
                 await self._ensure(step)
             except InferError as error:
-                raise self._refused(name, record, invalid(_dependency_failed(name, step, error))) from error
+                reason = invalid(_dependency_failed(model, step, error))
+                raise self._refused(model, record, reason) from error
 
-    def _refused(self, name: str, record: ModelRecord, error: InferError) -> InferError:
+    def _refused(self, model: ModelId, record: ModelRecord, error: InferError) -> InferError:
         """Note why a model cannot load at all and return the error for whoever asked."""
-        self._note_failure(name, record, error)
-        return invalid(f"load failed for model '{name}': {error.message}\n")
+        self._note_failure(model, record, error)
+        return invalid(f"load failed for model '{model}': {error.message}\n")
 
-    def _note_failure(self, name: str, record: ModelRecord, error: InferError) -> None:
+    def _note_failure(self, model: ModelId, record: ModelRecord, error: InferError) -> None:
         record.failure = titled(error)
-        log.error("model cannot be loaded", model=name, reason=record.failure)
+        log.error("model cannot be loaded", model=str(model), reason=record.failure)
 
-    def _note_asked_for(self, name: str) -> None:
-        if name in self._records:
-            self._records[name].asked_for = True
+    def _note_asked_for(self, model: ModelId) -> None:
+        record = self._registry.records.get(model)
+        if record is not None:
+            record.asked_for = True
 
     # --- unloading, and what it means for ensembles ---
 
-    async def _unload(self, name: str, *, dependents: bool = False) -> None:
-        if name not in self._records:
+    async def _unload_named(self, name: str, *, dependents: bool) -> None:
+        for model in [each for each in self._registry.records if each.name == name]:
+            await self._unload(model, dependents=dependents)
+        await self._settle_ensembles()
+
+    async def _unload(self, model: ModelId, *, dependents: bool = False) -> None:
+        if model not in self._registry.records:
             return
-        async with self._changing(name) as record:
-            steps = record.steps
+        async with self._registry.changing(model) as record:
+            steps = tuple(record.steps.values())
             self._retire_all(record)
             record.wanted = None
             record.asked_for = False
-        await self._retire_ensembles_over(name)
+        self._changed_lately.add(model)
         for step in steps if dependents else ():
             if not self._is_needed(step):
                 await self._unload(step, dependents=True)
@@ -318,73 +323,70 @@ class Repository:
             self._serving.retire(record, version)
         record.loaded = None
 
-    async def _retire_ensembles_over(self, name: str) -> None:
-        """Let the ensembles end that lack a model now; they are still wanted, and come back with it."""
-        for ensemble in self._ensembles_over(name):
-            async with self._changing(ensemble) as record:
-                was_serving = bool(record.serving)
-                if name in record.steps:
-                    record.wanted = record.source
-                    self._retire_all(record)
-            if was_serving:
-                await self._retire_ensembles_over(ensemble)
+    async def _settle_ensembles(self) -> None:
+        """Fit the ensembles to what has become of their models since they were loaded."""
+        while self._changed_lately:
+            model = self._changed_lately.pop()
+            for ensemble in self._ensembles_over(model.name):
+                if await self._settle(ensemble):
+                    self._changed_lately.add(ensemble)
 
-    async def _renew_ensembles(self) -> None:
-        """Load the ensembles anew whose models were loaded since they were."""
-        while self._loaded_lately:
-            name = self._loaded_lately.pop()
-            for ensemble in self._ensembles_over(name):
-                if not await self._renew(ensemble, self._records[name].loaded_at):
-                    await self._retire_ensembles_over(ensemble)
+    async def _settle(self, ensemble: ModelId) -> bool:
+        """Load an ensemble anew whose models are others now, or let it end that lacks one.
 
-    async def _renew(self, ensemble: str, moment: int) -> bool:
-        """Load an ensemble anew that is older than a moment; return False when it had to leave instead."""
-        async with self._changing(ensemble) as record:
+        One that had to end is still wanted, and comes back with its models. Return whether it had to.
+        """
+        async with self._registry.changing(ensemble) as record:
             source = record.source
-            if source is None or (record.serving and record.loaded_at > moment):
-                return True
+            if source is None:
+                return False
+            served = bool(record.serving)
             # A model that was unloaded on purpose is not to come back for this.
-            if any(step in self._records and not self._records[step].serving for step in source.steps):
-                return True
+            renewed = self._with_steps(source, not_back=True)
+            if not renewed.is_whole:
+                record.wanted = source
+                self._retire_all(record)
+                return served
+            if served and renewed.steps == source.steps and not self._is_older(record):
+                return False
             was_settled = record.settled and not record.failure
             try:
-                await self._load_source(ensemble, record, source)
+                await self._load_source(ensemble, record, renewed)
             except InferError as error:
-                log.warning("ensemble does not fit its models", model=ensemble, reason=error.message)
+                log.warning("ensemble does not fit its models", model=str(ensemble), reason=error.message)
                 self._retire_all(record)
                 if was_settled:
                     record.forgive()
-                return False
-        return True
+                return served
+        return False
 
-    def _ensembles_over(self, name: str) -> list[str]:
-        return ensembles_over({each: record.steps for each, record in self._records.items()}, name)
+    def _is_older(self, record: ModelRecord) -> bool:
+        """Whether an ensemble was loaded before one of its models was."""
+        steps = [self._registry.records.get(step) for step in record.steps.values()]
+        return any(step is None or step.loaded_at >= record.loaded_at for step in steps)
 
-    def _is_needed(self, name: str) -> bool:
-        record = self._records.get(name)
-        return record is None or record.asked_for or bool(self._ensembles_over(name))
+    def _ensembles_over(self, name: str) -> list[ModelId]:
+        """Return the ensembles that a model of this name could be a step of."""
+        records = self._registry.records.items()
+        return [each for each, record in sorted(records) if name in record.step_names]
 
-    # --- whose turn it is ---
-
-    @asynccontextmanager
-    async def _changing(self, name: str) -> AsyncIterator[ModelRecord]:
-        """Have the record of a model to oneself; one that has nothing to tell afterwards is forgotten."""
-        record = self._records.setdefault(name, ModelRecord())
-        record.visitors += 1
-        try:
-            async with record.lock:
-                yield record
-        finally:
-            record.visitors -= 1
-            if record.blank:
-                del self._records[name]
+    def _is_needed(self, model: ModelId) -> bool:
+        record = self._registry.records.get(model)
+        steps = {each: tuple(other.steps.values()) for each, other in self._registry.records.items()}
+        return record is None or record.asked_for or bool(ensembles_over(steps, model))
 
 
-def _not_polled(name: str) -> InferError:
-    return internal(f"failed to load '{name}', failed to poll from model repository")
+def _raise_first(outcomes: Iterable[BaseException | None]) -> None:
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
-def _dependency_failed(ensemble: str, step: str, error: InferError) -> str:
+def _not_polled(model: ModelId) -> InferError:
+    return internal(f"failed to load '{model}', failed to poll from model repository")
+
+
+def _dependency_failed(ensemble: ModelId, step: ModelId, error: InferError) -> str:
     reason = error.message.removeprefix(f"load failed for model '{step}': ").removesuffix("\n")
     return (
         f"ensemble '{ensemble}' depends on '{step}' which has no loaded version. "

@@ -3,7 +3,8 @@
 A source is read in one go, files first: what changes meanwhile is then seen as a change at the next load.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..backends.fingerprints import Fingerprints, take_fingerprints
 from ..backends.model_directory import ModelDirectory
@@ -11,6 +12,7 @@ from ..backends.private_directory import Override, remove_private_directory, wri
 from ..proto.config import ENSEMBLE, Draft
 from ..proto.config.model_config import version_policy
 from ..proto.errors import internal, invalid
+from ..proto.model_id import ModelId
 from .leases import Leases
 from .loading import Loader
 
@@ -24,11 +26,19 @@ class Source:
     fingerprints: Fingerprints
     private: Leases | None = None
     """Who reads the directory, where it came with a request and ends with its last reader."""
+    steps: Mapping[str, ModelId] = field(default_factory=dict)
+    """The models that an ensemble is made of, by the names it calls them, as far as these mean anybody."""
 
     @property
-    def steps(self) -> tuple[str, ...]:
-        """The models that an ensemble is made of, each once."""
-        return steps_of(self.draft)
+    def step_names(self) -> tuple[str, ...]:
+        """What an ensemble calls the models it is made of, each once."""
+        steps = self.draft.message.ensemble_scheduling.step
+        return tuple(dict.fromkeys(step.model_name for step in steps))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all names of its steps mean somebody."""
+        return len(self.steps) == len(self.step_names)
 
     def versions(self) -> tuple[int, ...]:
         """Return the versions to serve, ascending: those present that the version policy selects."""
@@ -66,11 +76,6 @@ def read_source(loader: Loader, name: str, directory: ModelDirectory | None, ove
         raise
     leases = Leases(lambda: remove_private_directory(private)) if private is not None else None
     return Source(directory, draft, fingerprints, leases)
-
-
-def steps_of(draft: Draft) -> tuple[str, ...]:
-    """Return the models that a configuration makes an ensemble of, each once."""
-    return tuple(dict.fromkeys(step.model_name for step in draft.message.ensemble_scheduling.step))
 
 
 def _without_policy(draft: Draft) -> bytes:

@@ -27,8 +27,11 @@ class House(Protocol):
         model sends one, the final one last; without, there is exactly one.
         """
 
-    def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
-        """Load a model, or load it anew; raises InferError."""
+    def load(self, name: str, config: str, files: Mapping[str, bytes], *, waiting: str) -> None:
+        """Load a model, or load it anew; raises InferError.
+
+        `waiting` names the model that asks while it is being loaded itself; it is empty for one that serves.
+        """
 
     def unload(self, name: str, *, dependents: bool) -> None:
         """Begin to unload a model; raises InferError."""

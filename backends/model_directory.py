@@ -14,6 +14,7 @@ from ..proto.config import ModelConfig
 from ..proto.config.platforms import VersionFiles
 from ..proto.config.text import MAX_TEXT_BYTES
 from ..proto.errors import Fault, InferError, invalid
+from ..proto.model_id import ModelId
 
 CONFIG_NAME: Final = "config.pbtxt"
 CONFIGS_NAME: Final = "configs"
@@ -27,11 +28,18 @@ class ModelDirectory:
     """The directory of one model in a repository."""
 
     path: Path
+    namespace: str = ""
+    """The repository, where models of the same name in several of them are told apart."""
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.path.name
+
+    @property
+    def id(self) -> ModelId:
+        """Which model this is."""
+        return ModelId(self.name, self.namespace)
 
     def versions(self) -> tuple[int, ...]:
         """Return the versions that have a directory, ascending; only plain numbers are versions."""
@@ -89,11 +97,16 @@ class ModelDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The models found in a set of repositories, by name."""
+    """The models found in a set of repositories."""
 
-    found: Mapping[str, ModelDirectory]
-    ambiguous: frozenset[str]
-    """Names that stand in more than one repository; such models are not served."""
+    found: Mapping[ModelId, ModelDirectory]
+    """The directory of each; none of those that stand in more than one repository."""
+    ambiguous: frozenset[ModelId] = frozenset()
+    """Those that do, and are not served; none where repositories tell names apart."""
+
+    def named(self, name: str) -> tuple[ModelId, ...]:
+        """Return the models of a name."""
+        return tuple(each for each in self.found if each.name == name)
 
 
 def read_bounded(file: Path) -> bytes:
@@ -102,20 +115,24 @@ def read_bounded(file: Path) -> bytes:
         return opened.read(MAX_TEXT_BYTES + 1)
 
 
-def list_repositories(repositories: Iterable[Path]) -> Listing:
-    """Return every model directory; raises InferError for a repository that is no directory."""
-    found: dict[str, ModelDirectory] = {}
-    ambiguous: set[str] = set()
+def list_repositories(repositories: Iterable[Path], *, namespacing: bool = False) -> Listing:
+    """Return every model directory; raises InferError for a repository that is no directory.
+
+    With `namespacing` equal names in two repositories are two models.
+    """
+    found: dict[ModelId, ModelDirectory] = {}
+    ambiguous: set[ModelId] = set()
     for repository in repositories:
         if not repository.is_dir():
             raise InferError(Fault.INTERNAL, f"repository path '{repository}' is not a valid directory")
         for entry in sorted(repository.iterdir()):
             if not entry.is_dir() or entry.name.startswith("."):
                 continue
-            if entry.name in found:
-                ambiguous.add(entry.name)
-            found[entry.name] = ModelDirectory(entry)
-    return Listing(found, frozenset(ambiguous))
+            directory = ModelDirectory(entry, str(repository) if namespacing else "")
+            if directory.id in found:
+                ambiguous.add(directory.id)
+            found[directory.id] = directory
+    return Listing({id_: found[id_] for id_ in found if id_ not in ambiguous}, frozenset(ambiguous))
 
 
 def _is_version(entry: Path) -> bool:

@@ -103,10 +103,15 @@ def _repository(settings: Settings, house: House) -> Repository:
         chosen.paths,
         Catalog(settings.backends, house),
         LoadOptions(
-            chosen.auto_complete, chosen.config_name, _latencies(settings.metrics), chosen.load_timeout_s
+            auto_complete=chosen.auto_complete,
+            config_name=chosen.config_name,
+            latencies=_latencies(settings.metrics),
+            timeout_s=chosen.load_timeout_s,
+            threads=chosen.load_threads,
+            retries=chosen.load_retries,
+            namespacing=chosen.namespacing,
         ),
         strict_readiness=chosen.strict_readiness,
-        load_threads=chosen.load_threads,
     )
 
 

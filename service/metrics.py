@@ -155,7 +155,10 @@ def model_families(repository: Repository, *, latencies: bool) -> Iterator[Famil
 
 
 def _labelled(repository: Repository) -> list[tuple[Servable, Mapping[str, str]]]:
-    """Return all models that are served now, each with its labels: name, version, and its own tags."""
+    """Return all models that are served now, each with its labels: name, version, and its own tags.
+
+    Where repositories tell names apart the repository is a label too.
+    """
     return [
         (
             model,
@@ -163,9 +166,10 @@ def _labelled(repository: Repository) -> list[tuple[Servable, Mapping[str, str]]
                 **{f"_{name}": value for name, value in model.config.message.metric_tags.items()},
                 "model": model.name,
                 "version": str(model.version),
+                **({"namespace": id_.namespace} if id_.namespace else {}),
             },
         )
-        for model in repository.served()
+        for id_, model in repository.identified()
     ]
 
 

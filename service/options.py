@@ -25,7 +25,8 @@ GROUPS: Final = (
             Option(
                 "model-repository",
                 values.REPOSITORY,
-                f"Directory of models. {REPEATABLE} A model found in two of them is not served.",
+                f"Directory of models. {REPEATABLE} A model found in two of them is not served, "
+                "unless names are told apart by --model-namespacing.",
                 "repository.paths",
                 repeatable=True,
             ),
@@ -94,6 +95,19 @@ GROUPS: Final = (
                 "repository.load_timeout_s",
             ),
             Option(
+                "model-load-retry-count",
+                values.SECONDS,
+                "How often a model that cannot be loaded is tried again before that is told.",
+                "repository.load_retries",
+            ),
+            Option(
+                "model-namespacing",
+                values.BOOL,
+                "Whether equal names in two repositories are two models. An ensemble means the one of its "
+                "own repository first; a client reaches a model by a name that only one has.",
+                "repository.namespacing",
+            ),
+            Option(
                 "repository-poll-secs",
                 values.SECONDS,
                 "How often to look at the repositories in poll mode. A change is followed when it has rested "
@@ -101,8 +115,6 @@ GROUPS: Final = (
                 "repository.poll_s",
             ),
             inert("enable-peer-access", values.BOOL, default=True),
-            absent("model-load-retry-count", values.INT, 0),
-            absent("model-namespacing", values.BOOL, default=False),
         ),
     ),
     HTTP,

@@ -158,6 +158,10 @@ class RepositorySettings:
     """Models that load at the same time."""
     load_timeout_s: int = 600
     """Seconds that one version of a model may take to become ready; 0 is for ever."""
+    load_retries: int = 0
+    """How often a model that cannot be loaded is tried again before that is told."""
+    namespacing: bool = False
+    """Whether equal names in two repositories are two models."""
     poll_s: int = 15
     """Seconds from one look at the repositories to the next, in poll mode; 0 looks only at the start."""
 

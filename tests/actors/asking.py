@@ -3,7 +3,7 @@
 import asyncio
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -153,15 +153,21 @@ class House:
         """Write a model that tells what this body of a function returns."""
         self.write(name, TELLING + textwrap.indent(textwrap.dedent(tell), " " * 8), config)
 
-    async def open(self, *, explicit: bool = True) -> None:
-        """Load all models."""
+    async def open(
+        self,
+        *,
+        explicit: bool = True,
+        names: Sequence[str] | None = None,
+        options: LoadOptions | None = None,
+    ) -> None:
+        """Load the models named, or all."""
         self.calls = Calls(explicit=explicit)
         catalog = Catalog(house=self.calls)
         self.repository = await self._stack.enter_async_context(
-            Repository([self.directory], catalog, LoadOptions())
+            Repository([self.directory], catalog, options or LoadOptions())
         )
         await self._stack.enter_async_context(self.calls.carry(self.repository.find))
-        failed = await self.repository.load_at_start(None)
+        failed = await self.repository.load_at_start(names)
         assert not failed, self.repository.index()
         self.calls.allow_control(self.repository.load, self.repository.unload)
 

@@ -1,6 +1,11 @@
 """Python models that have other models loaded and unloaded, and ask whether they are ready."""
 
+import asyncio
+
 import pytest
+
+from deuteron.actors.loading import LoadOptions
+from deuteron.proto.errors import InferError
 
 from .asking import HEAD, TELLING_CONFIG, House
 
@@ -116,3 +121,40 @@ async def test_a_model_that_asks_too_early_does_not_load(house: House, statement
         await house.open()
     (early,) = (entry for entry in house.repository.index() if entry.name == "early")
     assert message in early.reason
+
+
+LOADS_ANOTHER = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        pb_utils.load_model("OTHER")
+
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([]) for request in requests]
+"""
+)
+
+
+async def open_with_one_turn(house: House) -> None:
+    """Open the house with nothing loaded, and one turn to load."""
+    await house.open(names=[], options=LoadOptions(threads=1))
+
+
+async def test_models_that_wait_for_others_do_not_keep_these_from_loading(house: House) -> None:
+    """There is one turn, and it is taken by a model that waits for a second, which waits for a third."""
+    house.write("first", LOADS_ANOTHER.replace("OTHER", "second"), TELLING_CONFIG)
+    house.write("second", LOADS_ANOTHER.replace("OTHER", "double"), TELLING_CONFIG)
+    await open_with_one_turn(house)
+    async with asyncio.timeout(20):
+        await house.repository.load("first")
+    assert {each.name for each in house.repository.served()} == {"first", "second", "double"}
+
+
+async def test_models_that_would_wait_for_each_other_are_told(house: House) -> None:
+    house.write("hen", LOADS_ANOTHER.replace("OTHER", "egg"), TELLING_CONFIG)
+    house.write("egg", LOADS_ANOTHER.replace("OTHER", "hen"), TELLING_CONFIG)
+    await open_with_one_turn(house)
+    async with asyncio.timeout(20):
+        with pytest.raises(InferError, match="'egg' is being loaded, and would wait for itself"):
+            await house.repository.load("hen")

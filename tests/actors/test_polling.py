@@ -11,11 +11,14 @@ from deuteron.actors.polling import Changes, Watch, first_watch, look
 from deuteron.actors.repository import Repository
 from deuteron.backends.catalog import Catalog
 from deuteron.backends.fingerprints import Fingerprints
+from deuteron.proto.model_id import ModelId
 
 Write = Callable[..., Path]
 Follow = Callable[..., Awaitable[Changes]]
 
 NOTHING = Changes()
+A, OLD, NEW = ModelId("a"), ModelId("old"), ModelId("new")
+IDENTITY, SECOND = ModelId("identity"), ModelId("second")
 
 
 def at(moment: int) -> Fingerprints:
@@ -27,44 +30,44 @@ def at(moment: int) -> Fingerprints:
 
 
 def test_what_stays_as_it_is_is_left_alone() -> None:
-    watch = Watch({"a": at(0)})
-    assert watch.compare({"a": at(0)}) == NOTHING
+    watch = Watch({A: at(0)})
+    assert watch.compare({A: at(0)}) == NOTHING
 
 
 def test_a_change_is_followed_once_when_it_has_rested_from_one_look_to_the_next() -> None:
-    watch = Watch({"a": at(0)})
-    assert watch.compare({"a": at(1)}) == NOTHING
-    assert watch.compare({"a": at(1)}) == Changes(load=("a",))
-    assert watch.compare({"a": at(1)}) == NOTHING
+    watch = Watch({A: at(0)})
+    assert watch.compare({A: at(1)}) == NOTHING
+    assert watch.compare({A: at(1)}) == Changes(load=(A,))
+    assert watch.compare({A: at(1)}) == NOTHING
 
 
 def test_what_keeps_changing_is_not_followed_until_it_stops() -> None:
-    watch = Watch({"a": at(0)})
+    watch = Watch({A: at(0)})
     for moment in range(1, 9):
-        assert watch.compare({"a": at(moment)}) == NOTHING
-    assert watch.compare({"a": at(8)}) == Changes(load=("a",))
+        assert watch.compare({A: at(moment)}) == NOTHING
+    assert watch.compare({A: at(8)}) == Changes(load=(A,))
 
 
 def test_a_change_that_is_undone_is_none() -> None:
-    watch = Watch({"a": at(0)})
-    assert watch.compare({"a": at(1)}) == NOTHING
-    assert watch.compare({"a": at(0)}) == NOTHING
-    assert watch.compare({"a": at(0)}) == NOTHING
+    watch = Watch({A: at(0)})
+    assert watch.compare({A: at(1)}) == NOTHING
+    assert watch.compare({A: at(0)}) == NOTHING
+    assert watch.compare({A: at(0)}) == NOTHING
 
 
 def test_models_come_and_go() -> None:
-    watch = Watch({"old": at(0)})
-    assert watch.compare({"new": at(0)}) == NOTHING
-    assert watch.compare({"new": at(0)}) == Changes(load=("new",), unload=("old",))
-    assert watch.compare({"new": at(0)}) == NOTHING
+    watch = Watch({OLD: at(0)})
+    assert watch.compare({NEW: at(0)}) == NOTHING
+    assert watch.compare({NEW: at(0)}) == Changes(load=(NEW,), unload=(OLD,))
+    assert watch.compare({NEW: at(0)}) == NOTHING
 
 
 def test_a_model_that_is_replaced_is_never_unloaded() -> None:
     """Gone at one look, there again at the next."""
-    watch = Watch({"a": at(0)})
+    watch = Watch({A: at(0)})
     assert watch.compare({}) == NOTHING
-    assert watch.compare({"a": at(1)}) == NOTHING
-    assert watch.compare({"a": at(1)}) == Changes(load=("a",))
+    assert watch.compare({A: at(1)}) == NOTHING
+    assert watch.compare({A: at(1)}) == Changes(load=(A,))
 
 
 # --- on a disk ---
@@ -114,15 +117,15 @@ async def test_a_new_model_a_new_version_and_a_changed_file_are_followed(
     """Only what changed is built."""
     before = repository.find("identity")
     directory = write_model("second")
-    assert await follow() == Changes(load=("second",))
+    assert await follow() == Changes(load=(SECOND,))
     assert repository.versions("second") == (1,)
     assert repository.find("identity") is before
     (directory / "2").mkdir()
-    assert await follow() == Changes(load=("second",))
+    assert await follow() == Changes(load=(SECOND,))
     assert repository.versions("second") == (2,)
     served = repository.find("second")
     (directory / "2" / "weights").write_text("new")
-    assert await follow() == Changes(load=("second",))
+    assert await follow() == Changes(load=(SECOND,))
     assert repository.find("second") is not served
 
 
@@ -135,7 +138,7 @@ async def test_a_model_that_is_gone_is_unloaded_and_forgiven(
     assert not repository.ready
     shutil.rmtree(broken)
     shutil.rmtree(repository.paths[0] / "identity")
-    assert await follow() == Changes(unload=("broken", "identity"))
+    assert await follow() == Changes(unload=(ModelId("broken"), IDENTITY))
     assert repository.versions("identity") == ()
     await repository.close()
     assert repository.index() == []
@@ -173,10 +176,10 @@ async def test_a_name_in_two_repositories_is_served_from_neither_until_one_is_go
 ) -> None:
     """Nobody can say which of the two is meant."""
     shutil.copytree(paths[0] / "identity", paths[1] / "identity")
-    assert await follow() == Changes(unload=("identity",))
+    assert await follow() == Changes(unload=(IDENTITY,))
     assert repository.versions("identity") == ()
     (entry,) = repository.index()
     assert (entry.state, entry.reason) == ("UNAVAILABLE", "model appears in two or more repositories")
     shutil.rmtree(paths[0] / "identity")
-    assert await follow() == Changes(load=("identity",))
+    assert await follow() == Changes(load=(IDENTITY,))
     assert repository.versions("identity") == (1,)

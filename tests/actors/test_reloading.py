@@ -388,3 +388,56 @@ async def test_a_configuration_that_cannot_be_read_does_not_take_the_server_out_
     with pytest.raises(InferError):
         await repository.load("broken")
     assert not repository.ready
+
+
+# --- tried again ---
+
+
+async def test_a_load_is_tried_as_often_as_the_operator_wants(
+    write_model: Write, open_repository: Open, tmp_path: Path
+) -> None:
+    """A model that comes up at its third attempt serves where two more are allowed, and not where one is."""
+    counted = """
+import pathlib
+
+class TritonPythonModel:
+    def initialize(self, args):
+        tried = pathlib.Path(args["model_repository"], "tried")
+        attempt = len(tried.read_text()) if tried.exists() else 0
+        tried.write_text("x" * (attempt + 1))
+        if attempt < 2:
+            raise RuntimeError("not yet")
+
+    def execute(self, requests):
+        return []
+"""
+    directory = write_model("moody", 'backend: "python"')
+    (directory / "1" / "model.py").write_text(counted)
+    repository = await open_repository([], LoadOptions(retries=1))
+    with pytest.raises(InferError, match="not yet"):
+        await repository.load("moody")
+    (directory / "tried").unlink()
+    repository = await open_repository([], LoadOptions(retries=2))
+    await repository.load("moody")
+    assert repository.versions("moody") == (1,)
+
+
+async def test_a_load_that_was_given_up_is_not_tried_again(write_model: Write, open_repository: Open) -> None:
+    """Its thread still hangs: another attempt would only hang beside it."""
+    directory = write_model("hangs", 'backend: "python"')
+    (directory / "1" / "model.py").write_text(HANGS)
+    repository = await open_repository([], LoadOptions(timeout_s=0.05, retries=100))
+    with pytest.raises(InferError, match=r"not ready within 0\.05 seconds"):
+        await repository.load("hangs")
+    (directory / "go").touch()
+    await repository.close()
+
+
+async def test_a_directory_with_nothing_in_it_says_so(open_repository: Open, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    repository = await open_repository()
+    (entry,) = repository.index()
+    assert entry.reason == (
+        "Not found: model 'empty' has neither a configuration, config.pbtxt, nor model files in a version "
+        "directory such as 1"
+    )

@@ -19,7 +19,10 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
             f"failed to load model '{model_name}', files should be a dictionary of file paths and file "
             "contents"
         )
-    _ask("load model", lambda house: house.load(model_name, config, files or {}), loads=model_name)
+    _ask(
+        "load model",
+        lambda house, waiting: house.load(model_name, config, files or {}, waiting=waiting),
+    )
 
 
 def unload_model(
@@ -27,22 +30,21 @@ def unload_model(
     unload_dependents: bool = False,  # noqa: FBT001, FBT002 - the signature is Triton's
 ) -> None:
     """Begin to unload a model; raises TritonModelException."""
-    _ask("unload model", lambda house: house.unload(model_name, dependents=unload_dependents))
+    _ask("unload model", lambda house, _: house.unload(model_name, dependents=unload_dependents))
 
 
 def is_model_ready(model_name: str, model_version: str = "") -> bool:
     """Tell whether a model takes requests, whatever its version or this one; raises TritonModelException."""
-    return _ask("check model readiness", lambda house: house.is_ready(model_name, _number(model_version)))
+    return _ask("check model readiness", lambda house, _: house.is_ready(model_name, _number(model_version)))
 
 
-def _ask(what: str, wish: Callable[[House], T], *, loads: str = "") -> T:
+def _ask(what: str, wish: Callable[[House, str], T]) -> T:
+    """Fulfil a wish of the model that calls; the wish is told its name while it is being loaded."""
     caller = find_caller()
     if caller is None or caller.house is None:
         raise TritonModelException(f"Failed to {what}: only a model that is being served may ask for it")
-    if not caller.serving and loads == caller.model:
-        raise TritonModelException(f"Failed to {what}: '{loads}' is being loaded, and would wait for itself")
     try:
-        return wish(caller.house)
+        return wish(caller.house, "" if caller.serving else caller.model)
     except InferError as error:
         raise TritonModelException(
             f"Failed to {what}: Failed to process the request for model '{caller.instance}', message: "

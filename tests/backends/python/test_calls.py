@@ -56,9 +56,9 @@ class Desk:
             receive(response)
         return self._withdraw
 
-    def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
+    def load(self, name: str, config: str, files: Mapping[str, bytes], *, waiting: str) -> None:
         """Note a wish."""
-        self.wishes.append(("load", name, config, files))
+        self.wishes.append(("load", name, config, files, waiting))
 
     def unload(self, name: str, *, dependents: bool) -> None:
         """Note a wish, and grant it only without dependents."""
@@ -301,8 +301,8 @@ def test_wishes_go_to_the_house(bench: Workbench, desk: Desk) -> None:
     refusal = "Failed to unload model: Failed to process the request for model 'model_0', message: not those"
     assert f"[True, False, {refusal!r}]" in response.error.message
     assert desk.wishes == [
-        ("load", "a", "", {}),
-        ("load", "b", "{}", {"file:1/model.py": b"x"}),
+        ("load", "a", "", {}, ""),
+        ("load", "b", "{}", {"file:1/model.py": b"x"}, ""),
         ("unload", "c", False),
         ("is_ready", "other", -1),
         ("is_ready", "none", 3),

@@ -19,7 +19,7 @@ from ..proto.errors import Fault, InferError, invalid
 from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
 from .loading import Loader, LoadOptions
-from .records import ModelRecord, VersionRecord, titled
+from .records import ModelRecord, VersionRecord, on_one_line, titled
 from .servable import Servable
 from .serving import Serving
 from .sources import Source
@@ -106,7 +106,7 @@ class Builder:
                     "model failed to load, and is tried again",
                     model=source.directory.name,
                     version=version,
-                    reason=titled(error),
+                    reason=on_one_line(titled(error)),
                 )
 
     async def _build(self, source: Source, version: int) -> Servable:
@@ -140,7 +140,7 @@ class Builder:
         """Note why versions could not load, and let go of their siblings that could."""
         reasons = {version: titled(error) for version, error in failures.items()}
         for version, reason in reasons.items():
-            log.error("model failed to load", model=str(model), version=version, reason=reason)
+            log.error("model failed to load", model=str(model), version=version, reason=on_one_line(reason))
         for version, servable in built.items():
             reasons[version] = "Unavailable: another version of this model failed to load"
             self._serving.discard(servable)

@@ -131,6 +131,11 @@ def index_entries(name: str, record: ModelRecord | None, *, ambiguous: bool) -> 
             yield IndexEntry(name, version, entry.phase.value, entry.reason)
 
 
+def on_one_line(reason: str) -> str:
+    """Return a reason as a log tells it, where one event is one line."""
+    return " | ".join(line.strip() for line in reason.splitlines() if line.strip())
+
+
 def titled(error: BaseException) -> str:
     """Return an error as the index prints it; one of a configuration with all complaints and their places."""
     if isinstance(error, ConfigError):

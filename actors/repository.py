@@ -29,7 +29,7 @@ from ..proto.phases import VersionPhase
 from .building import Builder
 from .dependents import ensembles_over, find_circle, resolve
 from .loading import Loader, LoadOptions
-from .records import AMBIGUOUS, IndexEntry, ModelRecord, index_entries, titled
+from .records import AMBIGUOUS, IndexEntry, ModelRecord, index_entries, on_one_line, titled
 from .registry import Registry
 from .serving import Serving
 from .sources import Source, read_source
@@ -291,7 +291,7 @@ class Repository:
 
     def _note_failure(self, model: ModelId, record: ModelRecord, error: InferError) -> None:
         record.failure = titled(error)
-        log.error("model cannot be loaded", model=str(model), reason=record.failure)
+        log.error("model cannot be loaded", model=str(model), reason=on_one_line(record.failure))
 
     def _note_asked_for(self, model: ModelId) -> None:
         record = self._registry.records.get(model)
@@ -353,7 +353,9 @@ class Repository:
             try:
                 await self._load_source(ensemble, record, renewed)
             except InferError as error:
-                log.warning("ensemble does not fit its models", model=str(ensemble), reason=error.message)
+                log.warning(
+                    "ensemble does not fit its models", model=str(ensemble), reason=on_one_line(error.message)
+                )
                 self._retire_all(record)
                 if was_settled:
                     record.forgive()

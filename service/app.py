@@ -55,13 +55,6 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     stop = StopSignals()
     calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
     async with _repository(settings, calls) as repository, calls.carry(repository.find):
-        watch = await _watch(repository, settings)
-        failed = await repository.load_at_start(_models_at_start(settings))
-        calls.allow_control(repository.load, repository.unload)
-        if failed and settings.exit_on_error:
-            show(repository, settings, {})
-            log.error("creating server: Internal - failed to load all models", failed=failed)
-            return EXIT_FAILURE
         observer = _observer(settings)
         doorway = Doorway(
             repository,
@@ -73,6 +66,13 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
             observer,
         )
         doors, metrics = _fronts(doorway, settings)
+        for front in (*doors, *metrics):
+            front.prepare()
+        watch = await _watch(repository, settings)
+        if not await _load(repository, settings):
+            observer.close()
+            return EXIT_FAILURE
+        calls.allow_control(repository.load, repository.unload)
         await open_doors([*doors, *metrics])
         show(repository, settings, {front.service: front.address for front in (*doors, *metrics)})
         _calm_the_collector()
@@ -85,6 +85,22 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
         await shut_down(repository, doors, metrics, settings.exit_timeout_s)
         observer.close()
     return 0
+
+
+async def _load(repository: Repository, settings: Settings) -> bool:
+    """Load the models to start with; return whether to serve, which may be without some, or without any."""
+    try:
+        failed = await repository.load_at_start(_models_at_start(settings))
+    except InferError as error:
+        if settings.exit_on_error:
+            raise
+        log.error("the server serves nothing: %s", error.message)  # noqa: TRY400 - the message says it all
+        return True
+    if failed and settings.exit_on_error:
+        show(repository, settings, {})
+        log.error("creating server: Internal - failed to load all models", failed=failed)
+        return False
+    return True
 
 
 def _calm_the_collector() -> None:
@@ -138,7 +154,8 @@ async def _watch(repository: Repository, settings: Settings) -> Watch | None:
     """Return the watch on the repositories, None where nobody polls them."""
     chosen = settings.repository
     polls = chosen.control_mode is ControlMode.POLL and chosen.poll_s > 0
-    return await first_watch(repository) if polls else None
+    there = all(path.is_dir() for path in chosen.paths)
+    return await first_watch(repository) if polls and there else None
 
 
 def _models_at_start(settings: Settings) -> tuple[str, ...] | None:

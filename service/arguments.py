@@ -205,7 +205,7 @@ def _check(settings: Settings) -> None:
     repository = settings.repository
     if not repository.paths:
         raise OptionError("--model-repository must be specified")
-    for path in repository.paths:
+    for path in repository.paths if settings.exit_on_error else ():
         if not Path(path).is_dir():
             raise OptionError(f"--model-repository: repository path is not a valid directory: {path}")
     models = repository.startup_models

@@ -5,10 +5,11 @@ People get a table on standard output; where the log is for machines, they get a
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from shlex import quote
-from textwrap import shorten
+from textwrap import wrap
 from typing import Final
 
 import orjson
@@ -27,8 +28,8 @@ log: Final = structlog.stdlib.get_logger(__name__)
 
 HTTP_SERVICE: Final = "HTTPService"
 
-MAX_STATUS: Final = 120
-"""Characters of a status; the whole reason stands in the log and in the repository index."""
+STATUS_WIDTH: Final = 110
+"""Characters of a line of a status; a longer one takes several."""
 MAX_SAMPLE_ELEMENTS: Final = 64
 """Elements of an input that still fit into a command line one likes to paste."""
 _NO_SAMPLE: Final = frozenset({Datatype.BYTES, Datatype.FP16, Datatype.BF16})
@@ -36,7 +37,7 @@ _NO_SAMPLE: Final = frozenset({Datatype.BYTES, Datatype.FP16, Datatype.BF16})
 
 def show(repository: Repository, settings: Settings, addresses: Mapping[str, str]) -> None:
     """Show the models with their states and the addresses by service, `HTTPService` and so on."""
-    entries = repository.index()
+    entries = repository.index() if repository.live else []
     if settings.log.format is LogFormat.JSON:
         for entry in entries:
             log.info("model", model=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
@@ -52,20 +53,27 @@ def show(repository: Repository, settings: Settings, addresses: Mapping[str, str
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table whose first row is its head, in the form of Triton's tables."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Return the lines of a table whose first row is its head, in the form of Triton's tables.
+
+    A cell may have several lines.
+    """
+    head, *body = [list(zip_longest(*(cell.split("\n") for cell in row), fillvalue="")) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*head, *chain(*body), strict=True)]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    written = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return [rule, written[0], rule, *written[1:], rule]
+
+    def written(lines: Iterable[Sequence[str]]) -> Iterator[str]:
+        for cells in lines:
+            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+            yield f"| {' | '.join(padded)} |"
+
+    return [rule, *written(head), rule, *written(chain(*body)), rule]
 
 
 def _row(entry: IndexEntry) -> tuple[str, str, str]:
     version = "-" if entry.version is None else str(entry.version)
     status = f"{entry.state}: {entry.reason}" if entry.reason else entry.state or "not loaded"
-    return printable(entry.name), version, shorten(printable(status), MAX_STATUS, placeholder=" …")
+    lines = [line for part in status.splitlines() for line in wrap(printable(part), STATUS_WIDTH)]
+    return printable(entry.name), version, "\n".join(lines)
 
 
 def command_to_try(models: Iterable[Servable], address: str | None, certificate: Path | None = None) -> str:

@@ -1,9 +1,10 @@
 """How the server comes up and goes down.
 
-Up: models first, then the doors, so that a port that answers belongs to a server that serves. Down, on SIGINT
-or SIGTERM: the server stops being ready, the doors refuse newcomers and answer what they hold, the models
-drain, their lanes close, and the metrics end last, so that the last scrape sees it all. A second signal ends
-the process at once, and so does the exit timeout.
+Up: the places of the doors are kept, then the models are loaded, then the doors opened; so a place that is
+taken shows at once, and a port that answers belongs to a server that serves. Down, on SIGINT or SIGTERM: the
+server stops being ready, the doors refuse newcomers and answer what they hold, the models drain, their lanes
+close, and the metrics end last, so that the last scrape sees it all. A second signal ends the process at
+once, and so does the exit timeout.
 """
 
 import asyncio
@@ -29,6 +30,9 @@ class Front(Protocol):
     @property
     def address(self) -> str:
         """Where it listens, as `address:port`."""
+
+    def prepare(self) -> None:
+        """Keep the place to listen at; raises InferError where that cannot be."""
 
     async def start(self) -> None:
         """Listen; raises InferError where that cannot be."""

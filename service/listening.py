@@ -1,10 +1,16 @@
-"""A socket to listen at, and what is said when that cannot be."""
+"""A socket to listen at, how its place is kept before, and what is said when that cannot be.
+
+A server loads its models before it listens, which may take minutes. A `Reservation` takes the place before
+that: it is bound, so nobody else can have it, and nobody listens there yet, so a client that tries is refused
+as long as the server is not there.
+"""
 
 import errno
 import socket
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..proto.errors import Fault, InferError
 
@@ -29,6 +35,68 @@ class ListenAt:
     def named(self, port: int) -> str:
         """Return the name of this place once its port is known."""
         return self.address if self.path else f"{self.address}:{port}"
+
+
+class Reservation:
+    """A place that is kept for whoever will listen there."""
+
+    __slots__ = ("_sockets", "place")
+
+    def __init__(self, at: ListenAt) -> None:
+        """Keep a place; raises InferError where somebody listens there, or nobody can."""
+        self._sockets: list[socket.socket] = []
+        self.place = at
+        """Where it is, with the port that was picked where any would do."""
+        try:
+            self._bind()
+        except OSError as error:
+            self.release()
+            raise not_listening(at.named(at.port), error) from error
+
+    def _bind(self) -> None:
+        if self.place.path:
+            check_free(self.place.path)
+            return
+        for each in _reusable_sockets(self.place):
+            self._sockets.append(each.socket)
+            each.socket.bind((each.host, self.place.port, *each.scope))
+            self.place = replace(self.place, port=each.socket.getsockname()[1])
+            each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+    def make_way(self) -> None:
+        """Let another socket have the place too, which is about to listen there."""
+        for each in self._sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def release(self) -> None:
+        """Give the place up, or leave it to whoever listens there by now."""
+        while self._sockets:
+            self._sockets.pop().close()
+
+
+class _Unbound(NamedTuple):
+    """A socket for one address of a place."""
+
+    socket: socket.socket
+    host: str
+    scope: tuple[int, ...]
+
+
+def _reusable_sockets(at: ListenAt) -> Iterator[_Unbound]:
+    """Yield a socket for each address of a place, which may have it although old connections linger there."""
+    found = socket.getaddrinfo(at.address or None, at.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in found:
+        try:
+            made = socket.socket(family, kind, protocol)
+        except OSError:  # the machine does not speak IPv6: nobody will listen there either
+            continue
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if at.reuse_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        host, _, *scope = address
+        yield _Unbound(made, str(host), tuple(map(int, scope)))
 
 
 def bound_to_path(path: str) -> socket.socket:

@@ -96,7 +96,7 @@ GROUPS: Final = (
             ),
             Option(
                 "model-load-retry-count",
-                values.SECONDS,
+                values.COUNT,
                 "How often a model that cannot be loaded is tried again before that is told.",
                 "repository.load_retries",
             ),

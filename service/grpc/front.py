@@ -10,7 +10,7 @@ import structlog
 from ...proto.errors import Fault, InferError
 from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 from ..doorway import Doorway
-from ..listening import ListenAt, check_free, not_listening
+from ..listening import ListenAt, Reservation, check_free, not_listening
 from ..settings import GrpcSettings, GrpcTlsSettings, KeepaliveSettings
 from ..tls import read_pem, read_root, server_context
 from .methods import rpc_handlers
@@ -46,6 +46,8 @@ class GrpcFront:
     ) -> None:
         self.service = "GRPCInferenceService"
         self._socket = ListenAt(settings.address, settings.port, settings.reuse_port)
+        self._reservation: Reservation | None = None
+        self._credentials: grpc.ServerCredentials | None = None
         self._tls = tls
         self._gate = Gate()
         self._sessions = Sessions()
@@ -62,28 +64,45 @@ class GrpcFront:
         """Where it listens, as `address:port` or `unix:path`."""
         return self._socket.named(self.port)
 
+    def prepare(self) -> None:
+        """Keep the place to listen at; raises InferError where it or the certificate cannot be had."""
+        if self._tls.enabled:
+            self._credentials = _credentials(self._tls)
+        self._reservation = Reservation(self._socket)
+        self._socket = self._reservation.place
+
     async def start(self) -> None:
-        """Listen; raises InferError where the socket cannot be had, or the certificate cannot be used."""
-        credentials = _credentials(self._tls) if self._tls.enabled else None
+        """Listen; raises InferError where that cannot be."""
+        if self._reservation is None:
+            self.prepare()
+        assert self._reservation is not None
+        self._reservation.make_way()
         target = _target(self._socket)
         try:
             if self._socket.path:
                 check_free(self._socket.path)  # gRPC would push aside whoever listens there
-            if credentials is None:
+            if self._credentials is None:
                 port = self._server.add_insecure_port(target)
             else:
-                port = self._server.add_secure_port(target, credentials)
+                port = self._server.add_secure_port(target, self._credentials)
         except OSError as error:
             raise not_listening(self.address, error) from None
         except RuntimeError as error:
             raise _not_listening(self.address, self._socket, error) from None
+        finally:
+            self._release()
         if not self._socket.path:
             self.port = port
         await self._server.start()
         log.info("Started %s at %s", self.service, self.address)
 
+    def _release(self) -> None:
+        if self._reservation is not None:
+            self._reservation.release()
+
     async def stop_accepting(self) -> None:
         """Refuse new calls from now on; those that are being answered go on."""
+        self._release()
         self._gate.close()
 
     async def close(self, grace_s: float) -> None:

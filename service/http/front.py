@@ -12,7 +12,7 @@ from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
 
 from ...proto.errors import invalid
-from ..listening import ListenAt, bound_to_path, not_listening, remove
+from ..listening import ListenAt, Reservation, bound_to_path, not_listening, remove
 from ..settings import TlsSettings
 from ..tls import server_context
 from .bodies import BodyRefusedError
@@ -113,6 +113,8 @@ class HttpFront:
         self._tls = tls
         self._server = _Server(handle, handler_cancellation=True)
         self._lane = lane
+        self._reservation: Reservation | None = None
+        self._context: ssl.SSLContext | None = None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -120,13 +122,25 @@ class HttpFront:
         """Where it listens, as `address:port` or `unix:path`."""
         return self._socket.named(self.port)
 
+    def prepare(self) -> None:
+        """Keep the place to listen at; raises InferError where it or the certificate cannot be had."""
+        if self._tls is not None and self._tls.enabled:
+            self._context = server_context(self._tls)
+        self._reservation = Reservation(self._socket)
+        self._socket = self._reservation.place
+
     async def start(self) -> None:
-        """Listen; raises InferError where the socket cannot be had, or the certificate cannot be used."""
-        tls = server_context(self._tls) if self._tls is not None and self._tls.enabled else None
+        """Listen; raises InferError where that cannot be."""
+        if self._reservation is None:
+            self.prepare()
+        assert self._reservation is not None
+        self._reservation.make_way()
         try:
-            self._listener = await self._listen(tls)
+            self._listener = await self._listen()
         except OSError as error:
             raise not_listening(self.address, error) from error
+        finally:
+            self._release()
         if not self._socket.path:
             self.port = self._listener.sockets[0].getsockname()[1]
         log.info("Started %s at %s", self.service, self.address)
@@ -134,23 +148,30 @@ class HttpFront:
     def _protocol(self) -> asyncio.Protocol:
         return self._server() if self._lane is None else self._lane.connection(self._server.successor)
 
-    async def _listen(self, tls: ssl.SSLContext | None) -> asyncio.Server:
+    async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         path = self._socket.path
         if path:
             bound = bound_to_path(path)
-            return await loop.create_unix_server(self._protocol, sock=bound, backlog=BACKLOG, ssl=tls)
+            return await loop.create_unix_server(
+                self._protocol, sock=bound, backlog=BACKLOG, ssl=self._context
+            )
         return await loop.create_server(
             self._protocol,
             self._socket.address or None,
             self._socket.port,
             backlog=BACKLOG,
             reuse_port=self._socket.reuse_port or None,
-            ssl=tls,
+            ssl=self._context,
         )
+
+    def _release(self) -> None:
+        if self._reservation is not None:
+            self._reservation.release()
 
     async def stop_accepting(self) -> None:
         """Refuse new connections from now on; those that are open go on."""
+        self._release()
         if self._listener is not None and self._listener.is_serving():
             self._listener.close()
             if self._socket.path:

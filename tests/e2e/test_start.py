@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import deuteron
 
-from .house import COMMAND, HouseError, Server, serving
+from .house import COMMAND, HouseError, Server, launch, poll, serving
 from .wire import ask
 
 Serve = Callable[..., Server]
@@ -66,6 +67,76 @@ def test_a_port_that_is_taken_is_named(
         pass
     assert "the server ended with 1" in str(caught.value)
     assert f"Socket '{taken}' already in use " in str(caught.value)
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_a_port_that_is_taken_shows_before_the_models_are_loaded(
+    house: Server, pick: Callable[..., Path], tmp_path: Path, door: str
+) -> None:
+    repository = pick("echo")
+    (repository / "never" / "1").mkdir(parents=True)
+    hangs = "import threading\nclass TritonPythonModel:\n    def initialize(self, _):\n        "
+    (repository / "never" / "1" / "model.py").write_text(f"{hangs}threading.Event().wait()\n")
+    port = getattr(house, door).split(":")[1]
+    with (
+        pytest.raises(HouseError, match="already in use"),
+        serving(repository, tmp_path / "log", f"--{door}-port={port}"),
+    ):
+        pass
+
+
+def test_nobody_is_answered_before_the_models_are_loaded(tmp_path: Path) -> None:
+    """The port is taken meanwhile: a second server cannot have it, and a client is refused."""
+    model = tmp_path / "models" / "slow" / "1"
+    model.mkdir(parents=True)
+    (model.parent / "config.pbtxt").write_text('backend: "python"')
+    waits = """
+import pathlib, time
+
+class TritonPythonModel:
+    def initialize(self, args):
+        here = pathlib.Path(args["model_repository"])
+        (here / "begun").touch()
+        while not (here / "go").exists():
+            time.sleep(0.01)
+
+    def execute(self, requests):
+        return []
+"""
+    (model / "model.py").write_text(waits)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = (f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false")
+    process = launch(
+        tmp_path / "log",
+        "serve",
+        f"--model-repository={tmp_path / 'models'}",
+        "--http-address=127.0.0.1",
+        *flags,
+    )
+    try:
+        poll((model.parent / "begun").exists, "the model is being loaded", 30)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port), reuse_port=False).close()
+        (model.parent / "go").touch()
+        poll(lambda: "Started HTTPService" in (tmp_path / "log").read_text(), "the server listens", 30)
+        assert ask(f"127.0.0.1:{port}", "GET /v2/health/ready").status == 200
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_a_repository_the_server_may_come_up_and_be_neither_live_nor_ready(
+    tmp_path: Path, serve: Serve
+) -> None:
+    """As Triton's with `--exit-on-error=false`."""
+    server = serve(tmp_path / "nowhere", "--exit-on-error=false", until="/v2")
+    assert ask(server.http, "GET /v2/health/live").status == 400
+    assert ask(server.http, "GET /v2/health/ready").status == 400
+    assert ask(server.http, "GET /v2").body["name"] == "triton"
+    assert "is not a valid directory" in server.logged()
 
 
 @pytest.mark.parametrize("door", ["grpc", "metrics"])

@@ -36,6 +36,18 @@ def test_a_table_has_tritons_form() -> None:
     ]
 
 
+def test_a_cell_of_a_table_may_have_several_lines() -> None:
+    assert table([("Model", "Status"), ("m", "one\nand two"), ("n", "three")]) == [
+        "+-------+---------+",
+        "| Model | Status  |",
+        "+-------+---------+",
+        "| m     | one     |",
+        "|       | and two |",
+        "| n     | three   |",
+        "+-------+---------+",
+    ]
+
+
 async def test_people_see_models_addresses_and_a_command(
     doorway: Doorway, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,7 +57,8 @@ async def test_people_see_models_addresses_and_a_command(
     assert any(line.startswith("| simple  | 1       | READY") for line in lines)
     (broken,) = (line for line in lines if line.startswith("| broken"))
     assert "UNAVAILABLE: Invalid argument: unable to find backend library" in broken
-    assert len(broken) < 160
+    assert any(line.rstrip(" |").endswith("configuration.") for line in lines)
+    assert all(len(line) < 160 for line in lines if line.startswith("|"))
     assert "HTTPService            0.0.0.0:8000" in lines
     assert any(line.startswith("  curl -s http://localhost:8000/v2/models/") for line in lines)
 

@@ -40,6 +40,7 @@ class EnsembleVersion:
         "_travelling",
         "admission",
         "config",
+        "edition",
         "labels",
         "leases",
         "name",
@@ -60,6 +61,7 @@ class EnsembleVersion:
         self.config = config
         self.admission = Admission(config)
         self.statistics = statistics
+        self.edition = b""
         self._graph = Graph(config)
         self._find = find
         self.labels: Mapping[str, Sequence[str]] = {**_inherited_labels(self._graph, find), **labels}
@@ -70,14 +72,19 @@ class EnsembleVersion:
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and set out with it; raises InferError at once when it is refused."""
         self.admission.check(request)
+        job = Job(request, reply, now())
+        self.take(job)
+        return job
+
+    def take(self, job: Job) -> None:
+        """Set out with a request that was checked; raises InferError when that cannot be any more."""
+        request = job.request
         if self._mailbox.closed:
             raise stopped(request)
-        job = Job(request, reply, now())
         models = [self._find(step.model_name, step.model_version) for step in self._graph.steps]
         conductor = _Conductor(self, job, Trip(self._graph, request.requested_outputs), models)
         self._travelling[id(request)] = conductor
         conductor.begin()
-        return job
 
     def cancel(self, request: Request) -> None:
         """Tell every step that is on its way; no further one starts."""

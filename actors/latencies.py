@@ -87,6 +87,8 @@ class Summary:
 
 PHASES: Final = ("request", "queue", "compute_input", "compute_infer", "compute_output")
 """What summaries are kept of."""
+CACHE_PHASES: Final = ("cache_hit", "cache_miss")
+"""What they are kept of besides, for a model whose responses are cached."""
 
 
 class Latencies:
@@ -97,21 +99,24 @@ class Latencies:
     def __init__(self, first_response: Histogram | None, summaries: Mapping[str, Summary]) -> None:
         self.first_response = first_response
         self.summaries = summaries
-        """By the names in `PHASES`, or empty."""
+        """By the names in `PHASES` and `CACHE_PHASES`, or empty."""
 
-    def observe_phases(self, phases: Sequence[Nanoseconds]) -> None:
-        """Take how long the phases of one request took, in the order of `PHASES`."""
+    def observe(self, phases: Mapping[str, Nanoseconds]) -> None:
+        """Take how long phases of one request took, by name; those that nobody wants to see are left out."""
         moment = now()
-        for summary, elapsed in zip(self.summaries.values(), phases, strict=True):
-            summary.observe(moment, elapsed)
+        for name, elapsed in phases.items():
+            if name in self.summaries:
+                self.summaries[name].observe(moment, elapsed)
 
 
-def latencies_of(config: ModelConfig, options: LatencyOptions) -> Latencies:
+def latencies_of(config: ModelConfig, options: LatencyOptions, *, cached: bool = False) -> Latencies:
     """Return the spreads to keep of a model, with the buckets that its configuration asks for."""
+    # The whole time of a request says little where some are answered from the cache: Triton does not tell it.
+    phases = (*PHASES[1:], *CACHE_PHASES) if cached else PHASES
     histogram = None
     if options.histograms:
         histogram = Histogram(_buckets(config))
-    return Latencies(histogram, {name: Summary() for name in PHASES} if options.summaries else {})
+    return Latencies(histogram, {name: Summary() for name in phases} if options.summaries else {})
 
 
 def _buckets(config: ModelConfig) -> Sequence[float]:

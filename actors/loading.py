@@ -7,6 +7,8 @@ error says why.
 """
 
 import asyncio
+import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import structlog
 
 from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
+from ..backends.contents import digest_contents
 from ..backends.device import HOST, Device, HostStream
 from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
 from ..backends.model_directory import CONFIG_NAME, ModelDirectory, read_bounded
@@ -27,6 +30,7 @@ from ..proto.config import (
     InstanceKind,
     ModelConfig,
     check_ensemble_wiring,
+    check_response_cache,
     completed,
     read_config,
     read_json_config,
@@ -35,6 +39,8 @@ from ..proto.config import (
 )
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.model_id import ModelId
+from .cache import Store
+from .caching import CachedVersion
 from .conductor import EnsembleVersion
 from .instance import Instance
 from .lane import Lane
@@ -72,6 +78,8 @@ class LoadOptions:
     """How often a version that cannot be loaded is tried again before that is told."""
     namespacing: bool = False
     """Whether equal names in two repositories are two models."""
+    cache: Store | None = None
+    """Where responses are kept of models that allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ class Prepared:
     labels: Mapping[str, Sequence[str]]
     plan: Plan | None
     """None for an ensemble, which has no files of its own."""
+    edition: bytes
+    """What the cache knows this version by, as far as its own files tell."""
 
 
 Steps = Mapping[str, ModelId]
@@ -146,9 +156,15 @@ class Loader:
             lane.close()
             raise InferError(Fault.INTERNAL, f"{type(error).__name__}: {error}") from error
         statistics.load_seconds = time.monotonic() - began
-        return ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
+        model = ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
+        model.edition = prepared.edition
+        return self._behind_cache(model)
 
-    def _ensemble(self, prepared: Prepared, draft: Draft, version: int, models: Steps) -> EnsembleVersion:
+    def _behind_cache(self, model: Servable) -> Servable:
+        cache = self._options.cache
+        return model if cache is None or not model.config.response_cache else CachedVersion(model, cache)
+
+    def _ensemble(self, prepared: Prepared, draft: Draft, version: int, models: Steps) -> Servable:
         """Return an ensemble that fits the models it is made of, as they are loaded now."""
 
         def find(name: str, version: int) -> Servable:
@@ -161,30 +177,47 @@ class Loader:
         except ConfigError as error:
             raise draft.places.located(error.complaints) from None
         config = with_transaction_policy(prepared.config, configs)
+        if config.decoupled and config.response_cache:
+            raise draft.places.located(list(check_response_cache(config.message)))
         if config.decoupled:
             raise InferError(
                 Fault.UNSUPPORTED,
                 f"ensemble '{config.name}' has decoupled steps, which this version does not offer",
             )
-        return EnsembleVersion(config, version, prepared.labels, self._statistics(config), find)
+        ensemble = EnsembleVersion(config, version, prepared.labels, self._statistics(config), find)
+        editions = [find(step.model_name, step.model_version).edition for step in steps]
+        ensemble.edition = hashlib.sha256(b"".join((prepared.edition, *editions))).digest()
+        return self._behind_cache(ensemble)
 
     def _statistics(self, config: ModelConfig) -> Statistics:
-        return Statistics(streaming=config.decoupled, latencies=latencies_of(config, self._options.latencies))
+        is_cached = self._options.cache is not None and config.response_cache
+        return Statistics(
+            streaming=config.decoupled,
+            latencies=latencies_of(config, self._options.latencies, cached=is_cached),
+        )
 
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""
+        files = ModelFiles(directory.path, version)
         if draft.message.platform == ENSEMBLE:
             config = validated(draft)
-            return Prepared(config, directory.labels(config), None)
-        files = ModelFiles(directory.path, version)
+            return Prepared(config, directory.labels(config), None, self._edition(config, files))
         backend = self._catalog.find(draft.message.backend)
         if self._options.auto_complete:
             draft = completed(draft, backend.complete(draft.message, files))
         config = validated(draft)
         _refuse_what_is_not_there(config)
         samples = warmup_batches(config, directory.path)
+        edition = self._edition(config, files)
         plan = _stateful_plan(backend, config, files)
-        return Prepared(config, directory.labels(config), WarmedPlan(plan, samples) if samples else plan)
+        return Prepared(
+            config, directory.labels(config), WarmedPlan(plan, samples) if samples else plan, edition
+        )
+
+    def _edition(self, config: ModelConfig, files: ModelFiles) -> bytes:
+        """Return what the cache is to know a version by: this load alone, unless other servers look too."""
+        cache = self._options.cache
+        return digest_contents(config, files) if cache is not None and cache.shared else os.urandom(16)
 
 
 def _stateful_plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:

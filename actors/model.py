@@ -47,6 +47,7 @@ class ModelVersion:
         "_router",
         "admission",
         "config",
+        "edition",
         "labels",
         "leases",
         "name",
@@ -69,6 +70,7 @@ class ModelVersion:
         self.labels = labels
         self.admission = Admission(config)
         self.statistics = statistics
+        self.edition = b""
         self.leases = Leases(lambda: self._router.signal(Drain()))
         self._plan = plan
         self._reshaped = reshaped_outputs(config)
@@ -84,11 +86,16 @@ class ModelVersion:
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and leave it with the router; raises InferError at once when it is refused."""
         self.admission.check(request)
-        if self._reshaped:
-            reply = ReshapingReply(reply, self._reshaped, batching=self.config.max_batch_size > 0)
         job = Job(request, reply, now())
-        self._router.post(job)
+        self.take(job)
         return job
+
+    def take(self, job: Job) -> None:
+        """Leave a checked request with the router; raises InferError when there is no room for it."""
+        if self._reshaped:
+            batching = self.config.max_batch_size > 0
+            job.reply = ReshapingReply(job.reply, self._reshaped, batching=batching)
+        self._router.post(job)
 
     def cancel(self, request: Request) -> None:
         """Take a request out of the queue; one that runs already is only told."""

@@ -49,9 +49,14 @@ class Servable(Protocol):
     statistics: Statistics
     leases: Leases
     """Who needs this version beyond a single request; it drains when they have done."""
+    edition: bytes
+    """What a response cache tells this version by from others of the same name and number."""
 
     def infer(self, request: Request, reply: Reply) -> Job:
         """Take a request; raises InferError at once when it does not fit the model or finds no room."""
+
+    def take(self, job: Job) -> None:
+        """Take a request that was checked already; raises InferError where there is no room for it."""
 
     def cancel(self, request: Request) -> None:
         """Hear that nobody waits for a request any more; harmless when it is answered already."""

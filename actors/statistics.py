@@ -125,8 +125,33 @@ class Statistics:
         if latencies.first_response is not None and not self.streaming:
             latencies.first_response.observe(took)
         if latencies.summaries:
-            phases = (execution.compute_input, execution.compute_infer, execution.compute_output)
-            latencies.observe_phases((took, waited, *phases))
+            latencies.observe(
+                {
+                    "request": took,
+                    "queue": waited,
+                    "compute_input": execution.compute_input,
+                    "compute_infer": execution.compute_infer,
+                    "compute_output": execution.compute_output,
+                }
+            )
+
+    def served_from_cache(self, waited: Nanoseconds, took: Nanoseconds, lookup: Nanoseconds) -> None:
+        """Count a request that nothing was executed for: its wait, its whole time, its look at the cache."""
+        self.success.add(took)
+        self.queue.add(waited)
+        self.cache_hit.add(lookup)
+        latencies = self.latencies
+        if latencies.first_response is not None:
+            latencies.first_response.observe(took)
+        if latencies.summaries:
+            latencies.observe({"request": took, "queue": waited, "cache_hit": lookup})
+
+    def missed_cache(self, took: Nanoseconds) -> None:
+        """Count what a request that was executed cost besides: to look at the cache and to fill it."""
+        self.cache_miss.add(took)
+        self.success.ns += took
+        if self.latencies.summaries:
+            self.latencies.observe({"cache_miss": took})
 
     def failed(self, took: Nanoseconds, reason: str) -> None:
         """Count a request that was accepted and could not be served."""

@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import structlog
 import uvloop
 
 from .. import __version__
+from ..actors.cache import LocalCache, Store
 from ..actors.calls import Calls
+from ..actors.clock import SECOND
 from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
 from ..actors.polling import Watch, first_watch, polled
@@ -25,7 +28,14 @@ from .http.door import http_front
 from .lifecycle import EXIT_FAILURE, Front, StopSignals, open_doors, shut_down
 from .metrics import metrics_front
 from .observer import Observer
-from .settings import ControlMode, MetricsSettings, Settings
+from .settings import (
+    CacheSettings,
+    ControlMode,
+    LocalCacheSettings,
+    MetricsSettings,
+    RedisCacheSettings,
+    Settings,
+)
 from .shared_memory import SharedMemory
 from .tracer import Tracer
 
@@ -54,7 +64,11 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
     stop = StopSignals()
     calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
-    async with _repository(settings, calls) as repository, calls.carry(repository.find):
+    async with (
+        _cache(settings.cache) as cache,
+        _repository(settings, calls, cache) as repository,
+        calls.carry(repository.find),
+    ):
         observer = _observer(settings)
         doorway = Doorway(
             repository,
@@ -64,6 +78,7 @@ async def _serve(settings: Settings, server_log: logs.ServerLog) -> int:
             server_log,
             SharedMemory(allowed=settings.client_shared_memory),
             observer,
+            cache,
         )
         doors, metrics = _fronts(doorway, settings)
         for front in (*doors, *metrics):
@@ -113,7 +128,25 @@ def _calm_the_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _repository(settings: Settings, house: House) -> Repository:
+def _cache(settings: CacheSettings | None) -> AbstractAsyncContextManager[Store | None]:
+    """Return where responses are kept; raises InferError where it takes what is not installed."""
+    match settings:
+        case LocalCacheSettings(size, ttl_s):
+            return nullcontext(LocalCache(size, ttl_s * SECOND))
+        case RedisCacheSettings():
+            try:
+                from .redis_cache import RedisCache  # noqa: PLC0415 - the client of Redis is an extra
+            except ModuleNotFoundError as error:
+                raise InferError(
+                    Fault.UNAVAILABLE,
+                    "the Redis cache needs a package that is not installed: pip install 'deuteron[redis]'",
+                ) from error
+            return RedisCache(settings)
+        case None:
+            return nullcontext()
+
+
+def _repository(settings: Settings, house: House, cache: Store | None) -> Repository:
     chosen = settings.repository
     return Repository(
         chosen.paths,
@@ -126,6 +159,7 @@ def _repository(settings: Settings, house: House) -> Repository:
             threads=chosen.load_threads,
             retries=chosen.load_retries,
             namespacing=chosen.namespacing,
+            cache=cache,
         ),
         strict_readiness=chosen.strict_readiness,
     )

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..proto.trace_level import TraceLevel
+from .cache_options import cache_settings
 from .listening import UNIX, ListenAt
 from .option import Option, Presence, default_of
 from .options import OPTIONS
 from .policy import Policy, policy_of
-from .settings import ControlMode, Settings, TlsSettings, TraceSettings
+from .settings import CacheSettings, ControlMode, Settings, TlsSettings, TraceSettings
 from .values import FLAG, OptionError, read_repository
 
 ALL_MODELS: Final = "*"
+SIZE_OF_CACHE: Final = "response-cache-byte-size"
 GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
 """What comes before the key of a restricted protocol in the metadata of a call."""
 
@@ -109,6 +111,7 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
         backends.setdefault(backend, {})[setting] = value
     return replace(
         settings,
+        cache=_cache(given, environment),
         trace=_trace(given),
         repository=repository,
         http=replace(settings.http, policy=_policy(given, "http-restricted-api", "api")),
@@ -160,6 +163,19 @@ def _trace(given: Given) -> TraceSettings:
     return TraceSettings(**settings)
 
 
+def _cache(given: Given, environment: Mapping[str, str]) -> CacheSettings | None:
+    """Return the cache that is asked for, in the one way or the other."""
+    size = _last(given, SIZE_OF_CACHE)
+    if not size:
+        return cache_settings(given.get("cache-config", ()), environment)
+    if "cache-config" in given:
+        raise OptionError(
+            f"Error: Incompatible flags --{SIZE_OF_CACHE} and --cache-config both provided. Please provide "
+            "one or the other."
+        )
+    return cache_settings([("local", "size", str(size))], environment)
+
+
 def _place(given: Given) -> Settings:
     """Return settings with every served option that has one place of its own in it."""
     places: dict[str, Any] = {}
@@ -192,6 +208,8 @@ def _remarks(given: Given) -> Iterator[str]:
             yield f"--{name} has no effect here"
     if "strict-model-config" in given:
         yield "--strict-model-config is deprecated, use --disable-auto-complete-config"
+    if SIZE_OF_CACHE in given:
+        yield f"--{SIZE_OF_CACHE} is deprecated, use --cache-config local,size=<bytes>"
     for name in _DEPRECATED_TRACE:
         if name in given:
             yield f"--{name} is deprecated, use --trace-config"

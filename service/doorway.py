@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ..actors.cache import Store
 from ..actors.repository import Repository
 from .logs import ServerLog
 from .observer import Observer
@@ -20,3 +21,5 @@ class Doorway:
     log: ServerLog = field(default_factory=lambda: ServerLog(LogSettings()))
     shared_memory: SharedMemory = field(default_factory=SharedMemory)
     observer: Observer = field(default_factory=Observer)
+    cache: Store | None = None
+    """Where responses are kept, if anywhere."""

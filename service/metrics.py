@@ -15,7 +15,8 @@ from typing import Final, Literal
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
-from ..actors.latencies import FIRST_RESPONSE, PHASES, Histogram, Summary
+from ..actors.cache import LocalCache, Store
+from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
 from ..actors.repository import Repository
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
@@ -120,6 +121,34 @@ LATENCIES: Final = (
     ),
 )
 
+CACHED: Final = (
+    ModelMetric(
+        "nv_cache_num_hits_per_model",
+        "counter",
+        "Number of requests that were answered from the cache",
+        lambda model: model.statistics.cache_hit.count,
+    ),
+    ModelMetric(
+        "nv_cache_hit_duration_per_model",
+        "counter",
+        "Microseconds in which responses were found in the cache, added up",
+        lambda model: model.statistics.cache_hit.ns // _NS_PER_US,
+    ),
+    ModelMetric(
+        "nv_cache_num_misses_per_model",
+        "counter",
+        "Number of requests whose response was not in the cache, and then put there",
+        lambda model: model.statistics.cache_miss.count,
+    ),
+    ModelMetric(
+        "nv_cache_miss_duration_per_model",
+        "counter",
+        "Microseconds in which responses were not found in the cache, and put there, added up",
+        lambda model: model.statistics.cache_miss.ns // _NS_PER_US,
+    ),
+)
+"""Of models whose responses are cached."""
+
 GAUGES: Final = (
     ModelMetric(
         "nv_inference_pending_request_count",
@@ -152,6 +181,30 @@ def model_families(repository: Repository, *, latencies: bool) -> Iterator[Famil
     for metric in (*COUNTS, *(LATENCIES if latencies else ()), *GAUGES):
         samples = [Sample(metric.read(model), labels) for model, labels in models]
         yield Family(metric.name, metric.kind, metric.help, samples)
+
+
+def cache_families(cache: Store, repository: Repository, *, latencies: bool) -> Iterator[Family]:
+    """Yield the metrics of the response cache, and those of the models that use it."""
+    cached = [(model, labels) for model, labels in _labelled(repository) if model.config.response_cache]
+    for metric in CACHED if latencies else ():
+        samples = [Sample(metric.read(model), labels) for model, labels in cached]
+        yield Family(metric.name, metric.kind, metric.help, samples)
+    counters = cache.counters
+    told: list[tuple[str, str, Number]] = [
+        ("num_hits", "Lookups that found a response", counters.hits),
+        ("num_misses", "Lookups that found none", counters.misses),
+        ("num_lookups", "Lookups", counters.hits + counters.misses),
+        ("lookup_duration", "Microseconds of lookups, added up", counters.lookup_ns // _NS_PER_US),
+        ("insertion_duration", "Microseconds of insertions, added up", counters.insertion_ns // _NS_PER_US),
+    ]
+    if isinstance(cache, LocalCache):
+        told += [
+            ("util", "Part of the cache that is used [0.0 - 1.0]", cache.used / cache.capacity),
+            ("num_entries", "Responses in the cache", len(cache)),
+            ("num_evictions", "Responses that had to make room for others", counters.evictions),
+        ]
+    for name, help_text, value in told:
+        yield Family(f"nv_cache_{name}", "gauge", f"Response cache: {help_text}", [Sample(value, {})])
 
 
 def _labelled(repository: Repository) -> list[tuple[Servable, Mapping[str, str]]]:
@@ -187,9 +240,11 @@ def latency_families(repository: Repository, quantiles: Sequence[float]) -> Iter
             for sample in _first_response(latencies.first_response, labels)
         ],
     )
-    for phase in PHASES:
+    names = {phase: f"nv_inference_{phase}_summary_us" for phase in PHASES}
+    names |= {phase: f"nv_{phase}_summary_per_model" for phase in CACHE_PHASES}
+    for phase, name in names.items():
         yield Family(
-            f"nv_inference_{phase}_summary_us",
+            name,
             "summary",
             f"Microseconds of a request, by quantiles of the last minute: {phase.replace('_', ' ')}",
             [
@@ -291,8 +346,9 @@ def _number(value: Number) -> str:
 class MetricsDoor:
     """Answers those who collect metrics."""
 
-    def __init__(self, repository: Repository, settings: MetricsSettings) -> None:
+    def __init__(self, repository: Repository, settings: MetricsSettings, cache: Store | None = None) -> None:
         self._repository = repository
+        self._cache = cache
         self._latencies = settings.counter_latencies
         self._quantiles = settings.quantiles
         self._machine = Machine(settings.interval_ms / 1000) if settings.cpu else None
@@ -310,6 +366,8 @@ class MetricsDoor:
 
     def _families(self) -> Iterator[Family]:
         yield from model_families(self._repository, latencies=self._latencies)
+        if self._cache is not None:
+            yield from cache_families(self._cache, self._repository, latencies=self._latencies)
         yield from pinned_memory_families()
         yield from latency_families(self._repository, self._quantiles)
         if self._machine is not None:
@@ -322,5 +380,5 @@ class MetricsDoor:
 
 def metrics_front(doorway: Doorway, settings: MetricsSettings) -> HttpFront:
     """Return the front that serves the metrics."""
-    door = MetricsDoor(doorway.repository, settings)
+    door = MetricsDoor(doorway.repository, settings, doorway.cache)
     return HttpFront("Metrics Service", ListenAt(settings.address, settings.port), door.handle)

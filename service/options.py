@@ -5,6 +5,7 @@ from typing import Final
 from . import values
 from .door_options import GRPC, HTTP, REPEATABLE
 from .option import Group, Option, absent, deprecated, inert
+from .scheduling_options import SCHEDULING
 
 GROUPS: Final = (
     Group(
@@ -214,16 +215,7 @@ GROUPS: Final = (
             ),
         ),
     ),
-    Group(
-        "Scheduling and caching",
-        (
-            absent("rate-limit", values.RATE_LIMIT, "off"),
-            absent("rate-limit-resource", values.TEXT),
-            absent("cache-config", values.TEXT),
-            inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
-            absent("response-cache-byte-size", values.INT, 0),
-        ),
-    ),
+    SCHEDULING,
     Group(
         "Tracing",
         (

@@ -205,6 +205,45 @@ class AccessLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalCacheSettings:
+    """A response cache in the memory of the server."""
+
+    size: int
+    """Bytes."""
+    ttl_s: int = 0
+    """Seconds that a response may be kept; 0 is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisCacheSettings:
+    """A response cache that servers share; where a time is 0, the default holds."""
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+    connect_timeout_ms: int = 0
+    socket_timeout_ms: int = 0
+    """How long Redis may take to answer before a request is answered without it."""
+    wait_timeout_ms: int = 0
+    """How long a request may wait for others to be looked up."""
+    connections: int = 1
+    tls: bool = False
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+    """File of the certificates that vouch for Redis."""
+    authorities: Path | None = None
+    """Directory of such files."""
+    ttl_s: int = 0
+    """Seconds that a response may be kept; 0 leaves that to Redis."""
+
+
+CacheSettings = LocalCacheSettings | RedisCacheSettings
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that the command line and the environment decided."""
 
@@ -225,6 +264,8 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    cache: CacheSettings | None = None
+    """Where responses are kept; None is nowhere."""
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ ensemble is checked against its models with `check_ensemble_wiring` once they ar
 from .complaint import Complaint, ConfigError
 from .draft import Draft, completed, read_config, read_json_config, validated
 from .ensembles import check_ensemble_wiring, with_transaction_policy
+from .identity_rules import check_response_cache
 from .json_form import from_json, to_json
 from .model_config import (
     AllVersions,
@@ -58,6 +59,7 @@ __all__ = [
     "WarmupInput",
     "WarmupSample",
     "check_ensemble_wiring",
+    "check_response_cache",
     "completed",
     "from_json",
     "normalise",

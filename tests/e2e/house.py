@@ -67,10 +67,13 @@ class Server:
         """GET a path of the HTTP door; return status and body, and status 0 where nobody answers."""
         return _get(self.http, path)
 
+    def get_metrics(self) -> str:
+        """Return all metrics, as they are told."""
+        return _get(self.metrics, "/metrics")[1].decode()
+
     def read_metric(self, name: str, **labels: str) -> float:
         """Return the value of a metric, summed over all its lines with these labels."""
-        _, text = _get(self.metrics, "/metrics")
-        lines = re.findall(rf"^{name}{{(.*)}} (\S+)$", text.decode(), re.MULTILINE)
+        lines = re.findall(rf"^{name}{{(.*)}} (\S+)$", self.get_metrics(), re.MULTILINE)
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(float(value) for told, value in lines if all(each in told for each in wanted))
 

@@ -284,7 +284,7 @@ METRICS_CONFIG = {
 
 
 def test_every_setting_has_an_option_and_every_option_a_name_of_its_own() -> None:
-    """`backends`, `remarks` and `auto_complete` follow from several options together."""
+    """`backends`, `cache`, `remarks` and `auto_complete` follow from several options together."""
     settings = Settings()
     places = {option.place for option in OPTIONS.values() if option.place}
     leaves = set()
@@ -298,6 +298,7 @@ def test_every_setting_has_an_option_and_every_option_a_name_of_its_own() -> Non
         "http.policy",
         "grpc.policy",
         "backends",
+        "cache",
         "remarks",
         "repository.auto_complete",
         *METRICS_CONFIG,

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.http import InferInput
 from tritonclient.http.aio import InferenceServerClient
 
+from deuteron.actors.cache import LocalCache
 from deuteron.actors.latencies import PHASES, LatencyOptions
 from deuteron.actors.loading import LoadOptions
 from deuteron.actors.repository import Repository
@@ -302,9 +303,12 @@ async def test_a_machine_that_cannot_be_read_costs_only_its_own_metrics(
 async def test_the_document_names_every_metric_there_is(tmp_path: Path) -> None:
     (tmp_path / "watched" / "1").mkdir(parents=True)
     (tmp_path / "watched" / "config.pbtxt").write_text(WATCHED)
-    options = LoadOptions(latencies=LatencyOptions(summaries=True))
+    (tmp_path / "cached" / "1").mkdir(parents=True)
+    (tmp_path / "cached" / "config.pbtxt").write_text(WATCHED + "response_cache { enable: true }")
+    cache = LocalCache(1 << 20)
+    options = LoadOptions(latencies=LatencyOptions(summaries=True), cache=cache)
     async with Repository([tmp_path], Catalog(), options) as repository:
         await repository.load_at_start(None)
-        text = MetricsDoor(repository, MetricsSettings()).text().decode()
+        text = MetricsDoor(repository, MetricsSettings(), cache).text().decode()
     told = set(re.findall(r"^# TYPE (nv_\w+) ", text, re.MULTILINE))
     assert set(re.findall(r"`(nv_\w+)`", DOCUMENT)) == told

@@ -1,0 +1,34 @@
+"""The options about who runs when, and about responses that are kept: rows of the table in `options`."""
+
+from typing import Final
+
+from . import values
+from .cache_options import read_cache_config
+from .door_options import REPEATABLE
+from .option import Group, Option, absent, inert
+
+_CACHE_CONFIG: Final = values.Kind("cache,setting=value", read_cache_config)
+
+SCHEDULING: Final = Group(
+    "Scheduling and caching",
+    (
+        absent("rate-limit", values.RATE_LIMIT, "off"),
+        absent("rate-limit-resource", values.TEXT),
+        Option(
+            "cache-config",
+            _CACHE_CONFIG,
+            "Where responses of models with response_cache { enable: true } are kept: "
+            "local,size=<bytes>, or redis,host=<name> and redis,port=<port>, with user, password, db, "
+            "connect_timeout, socket_timeout, wait_timeout (milliseconds), pool_size, tls_enabled, cert, "
+            f"key, cacert, cacert_dir; both take ttl=<seconds>. {REPEATABLE}",
+            repeatable=True,
+        ),
+        Option(
+            "response-cache-byte-size",
+            values.UNSIGNED,
+            "Deprecated spelling of --cache-config local,size=.",
+            default=0,
+        ),
+        inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
+    ),
+)

@@ -27,6 +27,7 @@ from ..proto.tensor import Tensor
 from .batching import Signature
 from .clock import MICROSECOND, Instant, Nanoseconds
 from .schedule import Dispatch, InstanceId, Job, Order
+from .sequence_statistics import SequenceStatistics
 from .sequencing import Sequencer
 from .slots import Slot
 
@@ -45,11 +46,17 @@ class DirectSequences:
         "_wake_at",
     )
 
-    def __init__(self, config: ModelConfig, controls: SequenceControls, signature: Signature | None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        controls: SequenceControls,
+        signature: Signature | None,
+        statistics: SequenceStatistics,
+    ) -> None:
         assert config.sequence_batching is not None
         batching = config.sequence_batching
         limit = max(1, config.max_batch_size)
-        self._sequencer = Sequencer(config, limit)
+        self._sequencer = Sequencer(config, limit, statistics)
         self._iterative = batching.iterative_sequence
         self._stepping: dict[InstanceId, Sequence[Job]] = {}
         self._delay: Final[Nanoseconds] = batching.direct.max_queue_delay_microseconds * MICROSECOND
@@ -90,6 +97,7 @@ class DirectSequences:
             slots = self._sequencer.slots[instance]
             if self._worth_running(slots, now):
                 yield self._batch(instance, slots, now)
+        yield from self._sequencer.forgotten()
 
     def wake_at(self) -> Instant | None:
         """When the first of a sparse batch has aged or a sequence must be looked at."""

@@ -7,11 +7,12 @@ it breaks too often it stays away. Its life cycle is the table `INSTANCE` in `pr
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
-from ..backends.api import Engine, Plan, Seat
+from ..backends.api import Engine, Plan, RemembersSequences, Seat
 from ..backends.device import Stream
 from ..proto.errors import InferError, internal
 from ..proto.phases import INSTANCE, InstanceEvent, InstancePhase, advance
@@ -20,7 +21,7 @@ from .lane import Lane
 from .readiness import Readiness
 from .router import Finished, Lost, Message, Returned
 from .run import Run
-from .schedule import InstanceId, Job
+from .schedule import Forget, InstanceId, Job
 from .statistics import Statistics
 from .supervisor import RestartBudget
 
@@ -115,6 +116,18 @@ class Instance:
         """Send a batch to the lane."""
         self._running += 1
         self.lane.do(Run(self, jobs).execute)
+
+    def forget(self, order: Forget) -> None:
+        """Have the engine hear, after the batches it has, of a sequence that was abandoned."""
+        engine = self.engine
+        if self.phase is InstancePhase.READY and isinstance(engine, RemembersSequences):
+            self.lane.do(partial(self._forget, engine, order))
+
+    def _forget(self, engine: RemembersSequences, order: Forget) -> None:
+        try:
+            engine.forget_sequence(order.correlation_id, order.slot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no request waits for it and the lane goes on
+            log.warning("engine did not forget a sequence", instance=self._seat.name, error=_describe(error))
 
     def finished(self, run: Run) -> None:
         """Answer a run that has returned, and ask for the next."""

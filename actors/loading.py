@@ -47,6 +47,7 @@ from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
 from .model import ModelVersion, take_down
 from .schedules import depth_of
+from .sequence_statistics import SequenceStatistics
 from .servable import Servable
 from .statistics import Statistics
 
@@ -194,6 +195,7 @@ class Loader:
         return Statistics(
             streaming=config.decoupled,
             latencies=latencies_of(config, self._options.latencies, cached=is_cached),
+            sequences=SequenceStatistics() if config.sequence_batching is not None else None,
         )
 
     def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:

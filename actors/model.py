@@ -21,7 +21,7 @@ from .ordering import Line
 from .reply import Reply
 from .reshaping import ReshapingReply, reshaped_outputs
 from .router import Abandon, Drain, Router, Withdraw
-from .schedule import InstanceId, Job
+from .schedule import Forget, InstanceId, Job
 from .schedules import is_ordered, schedule_of
 from .statistics import Statistics
 
@@ -76,7 +76,8 @@ class ModelVersion:
         self._reshaped = reshaped_outputs(config)
         self._instances = {instance.id: instance for instance in instances}
         line = Line() if is_ordered(config) else None
-        self._router = Router(schedule_of(config, os.environ), self._dispatch, statistics, line=line)
+        schedule = schedule_of(config, os.environ, statistics.sequences)
+        self._router = Router(schedule, self, statistics, line=line)
 
     def __repr__(self) -> str:
         return (
@@ -146,8 +147,13 @@ class ModelVersion:
             f"every instance of model '{self.name}' broke more often than its restart budget allows",
         )
 
-    def _dispatch(self, instance: InstanceId, jobs: Sequence[Job]) -> None:
+    def dispatch(self, instance: InstanceId, jobs: Sequence[Job]) -> None:
+        """Send a batch on its way to an instance."""
         self._instances[instance].dispatch(jobs)
+
+    def forget(self, order: Forget) -> None:
+        """Tell an instance of a sequence that was abandoned."""
+        self._instances[order.instance].forget(order)
 
     async def _close(self) -> None:
         await take_down(self.name, self._instances.values(), self._plan)

@@ -16,6 +16,7 @@ from .batching import DynamicBatcher, Signature
 from .clock import Instant
 from .direct import with_controls
 from .schedule import Dispatch, InstanceId, Job, Order
+from .sequence_statistics import SequenceStatistics
 from .sequencing import Sequencer
 from .slots import Slot
 
@@ -35,12 +36,19 @@ class OldestSequences:
         "_signature",
     )
 
-    def __init__(self, config: ModelConfig, controls: SequenceControls, signature: Signature | None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        controls: SequenceControls,
+        signature: Signature | None,
+        statistics: SequenceStatistics,
+    ) -> None:
         assert config.sequence_batching is not None
         batching = config.sequence_batching
         oldest = batching.oldest
         self._limit = max(1, config.max_batch_size)
-        self._sequencer = Sequencer(config, oldest.max_candidate_sequences or self._limit)
+        candidates = oldest.max_candidate_sequences or self._limit
+        self._sequencer = Sequencer(config, candidates, statistics)
         self._iterative = batching.iterative_sequence
         self._batching: Final = DynamicBatching(
             preferred_batch_sizes=tuple(oldest.preferred_batch_size),
@@ -74,10 +82,7 @@ class OldestSequences:
             job = batcher.withdraw(request)
             if job is not None:
                 slot, _ = self._sent.pop(job)
-                slot.busy = False
-                self._sequencer.take_back(job)
-                if slot.sequence is not None:
-                    self._sequencer.cut(slot.sequence, 0)
+                self._sequencer.withdraw_popped(slot, job)
                 return job
         return self._sequencer.withdraw(request)
 
@@ -92,6 +97,7 @@ class OldestSequences:
                 self._send(slot, batcher, now)
             if instance in credits_:
                 yield from map(self._dispatched, batcher.plan((instance,), now))
+        yield from self._sequencer.forgotten()
 
     def wake_at(self) -> Instant | None:
         """When a batch has aged or a sequence must be looked at, whichever comes first."""

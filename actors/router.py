@@ -6,9 +6,9 @@ cancellation are true here and nowhere else.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ..proto.errors import Fault, InferError, request_prefix
 from ..proto.message import Request, Response
@@ -16,7 +16,7 @@ from .clock import Clock, now
 from .mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from .one_by_one import queue_full
 from .ordering import Line
-from .schedule import Dispatch, InstanceId, Job, Order, Reject, Schedule
+from .schedule import Dispatch, Forget, InstanceId, Job, Order, Reject, Schedule
 from .statistics import Statistics
 
 
@@ -64,8 +64,16 @@ class Abandon:
 
 
 Message = Job | Withdraw | Returned | Finished | Lost | Drain | Abandon
-SendOff = Callable[[InstanceId, Sequence[Job]], None]
-"""Sends a batch on its way to an instance."""
+
+
+class Hosts(Protocol):
+    """What a router needs of the instances of its model."""
+
+    def dispatch(self, instance: InstanceId, jobs: Sequence[Job]) -> None:
+        """Send a batch on its way to an instance."""
+
+    def forget(self, order: Forget) -> None:
+        """Tell an instance of a sequence that was abandoned."""
 
 
 class Router:
@@ -74,7 +82,7 @@ class Router:
     __slots__ = (
         "_clock",
         "_credits",
-        "_dispatch",
+        "_hosts",
         "_line",
         "_mailbox",
         "_running",
@@ -85,14 +93,14 @@ class Router:
     def __init__(
         self,
         schedule: Schedule,
-        dispatch: SendOff,
+        hosts: Hosts,
         statistics: Statistics,
         *,
         line: Line | None = None,
         clock: Clock = now,
     ) -> None:
         self.schedule = schedule
-        self._dispatch = dispatch
+        self._hosts = hosts
         self._statistics = statistics
         self._line = line
         self._clock = clock
@@ -177,9 +185,11 @@ class Router:
                     for job in jobs:
                         if not job.step:  # it has its place already
                             job.reply = self._line.reserve(job.reply)
-                self._dispatch(instance, jobs)
+                self._hosts.dispatch(instance, jobs)
             case Reject(job, error, reason):
                 self._refuse(job, error, reason)
+            case Forget():
+                self._hosts.forget(order)
 
     def _admit(self, job: Job) -> None:
         try:

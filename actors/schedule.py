@@ -75,7 +75,16 @@ class Reject:
     """The failure reason that metrics count it under."""
 
 
-Order = Dispatch | Reject
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell this instance that a sequence which it has served was abandoned."""
+
+    instance: InstanceId
+    correlation_id: int | str
+    slot: int
+
+
+Order = Dispatch | Reject | Forget
 
 
 class Schedule(Protocol):

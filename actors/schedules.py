@@ -11,19 +11,27 @@ from .held_start import held_start
 from .oldest import OldestSequences
 from .one_by_one import OneByOne
 from .schedule import Schedule
+from .sequence_statistics import SequenceStatistics
 
 LONE_DEPTH: Final = 8
 """Credits of an only instance that runs requests one by one: nobody else could take them."""
 
 
-def schedule_of(config: ModelConfig, environment: Mapping[str, str]) -> Schedule:
-    """Return the schedule that a configuration asks for; the environment may hold back its start."""
+def schedule_of(
+    config: ModelConfig, environment: Mapping[str, str], sequences: SequenceStatistics | None = None
+) -> Schedule:
+    """Return the schedule that a configuration asks for; the environment may hold back its start.
+
+    What becomes of sequences, where a model has any, is written into `sequences`.
+    """
     if config.dynamic_batching is not None:
         batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
         return held_start(batcher, environment)
     if config.sequence_batching is not None:
         strategy = OldestSequences if config.sequence_batching.HasField("oldest") else DirectSequences
-        return held_start(strategy(config, SequenceControls(config), signature_of(config)), environment)
+        controls = SequenceControls(config)
+        statistics = sequences or SequenceStatistics()
+        return held_start(strategy(config, controls, signature_of(config), statistics), environment)
     return OneByOne()
 
 

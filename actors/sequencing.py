@@ -12,6 +12,8 @@ This is what the two strategies share, `direct` and `oldest`; what runs together
   let go, and its slot with it. The time in the backlog does not count.
 * Who cancels a request that waits cancels those behind it too, since the model would miss a step; in the
   backlog it is the whole sequence, of which no step was made yet.
+* A sequence that was forgotten or cancelled is *abandoned*. When its slot is free its instance is told, if
+  it has served any of it: whatever is remembered there is of no use any more.
 * In an *iterative* model a request is a sequence of steps: when it has run, the model may have it come again,
   before those behind it and no more as a START. A request without an ID is given one. The sequence ends when
   its last request has run its last step, whatever END says.
@@ -33,7 +35,8 @@ from ..proto.errors import Fault, InferError, invalid
 from ..proto.message import Correlation, Request
 from .clock import MICROSECOND, Instant
 from .one_by_one import QUEUE_CAPACITY, queue_full
-from .schedule import InstanceId, Job, Reject, not_iterative
+from .schedule import Forget, InstanceId, Job, Reject, not_iterative
+from .sequence_statistics import ABANDONED, ENDED, LOST, SequenceStatistics
 from .slots import JobSequence, Slot, Slots
 
 _IMPATIENT: Final = "timeout of the corresponding sequence has been expired"
@@ -45,12 +48,14 @@ class Sequencer:
     __slots__ = (
         "_alarms",
         "_backlog",
+        "_forgotten",
         "_generated",
         "_iterative",
         "_live",
         "_max_idle",
         "_model_name",
         "_rejected",
+        "_statistics",
         "_stepping",
         "_tiebreak",
         "_vacated",
@@ -58,8 +63,9 @@ class Sequencer:
         "slots",
     )
 
-    def __init__(self, config: ModelConfig, slots_per_instance: int) -> None:
+    def __init__(self, config: ModelConfig, slots_per_instance: int, statistics: SequenceStatistics) -> None:
         assert config.sequence_batching is not None
+        self._statistics = statistics
         self._model_name = config.name
         self._max_idle = config.sequence_batching.max_sequence_idle_microseconds * MICROSECOND
         self._iterative = config.sequence_batching.iterative_sequence
@@ -68,6 +74,7 @@ class Sequencer:
         self._backlog: dict[JobSequence, None] = {}
         self._alarms: list[tuple[Instant, int, JobSequence]] = []
         self._rejected: list[Reject] = []
+        self._forgotten: list[Forget] = []
         self._stepping: dict[Job, JobSequence] = {}
         self._vacated: list[Slot] = []
         self._tiebreak = count()
@@ -125,10 +132,11 @@ class Sequencer:
         if not self._iterative:
             raise not_iterative()
         sequence = self._stepping.get(job)
-        if job.request.cancelled:
-            raise InferError(Fault.CANCELLED, "")
         if sequence is None or not sequence.open:
             raise self._no_start(job.request.correlation.id if job.request.correlation else 0)
+        if job.request.cancelled:
+            sequence.abandoned = not sequence.jobs
+            raise InferError(Fault.CANCELLED, "")
         job.request.correlation = Correlation(sequence.id)
         job.queued = sequence.last_seen = now
         sequence.jobs.appendleft(job)
@@ -162,7 +170,7 @@ class Sequencer:
             if job is not spare:
                 job.request.cancelled = True
                 self._rejected.append(Reject(job, InferError(Fault.CANCELLED, ""), "CANCELED"))
-        self._let_go(sequence)
+        self._abandon(sequence)
         if sequence.slot is None:
             self._leave_backlog(sequence)
         else:
@@ -173,25 +181,40 @@ class Sequencer:
         assert slot.sequence is not None
         self._waiting -= 1
         job = slot.sequence.jobs.popleft()
+        slot.sequence.length += 1
         if self._iterative:
             slot.busy = True
             self._stepping[job] = slot.sequence
         return job
 
-    def take_back(self, job: Job) -> None:
-        """Forget that a job was taken: it will not run."""
+    def withdraw_popped(self, slot: Slot, job: Job) -> None:
+        """Hear that a job which was taken will not run; those behind it are cancelled."""
+        slot.busy = False
         self._stepping.pop(job, None)
+        if slot.sequence is not None:
+            slot.sequence.length -= 1
+            self.cut(slot.sequence, 0)
 
     def settle(self, slot: Slot, now: Instant) -> None:
         """Take a slot from its sequence if that is over, and give it to the next in the backlog."""
         sequence = slot.sequence
         if sequence is None or sequence.open or sequence.jobs or slot.busy:
             return
+        self._statistics.over(
+            ABANDONED if sequence.abandoned else ENDED, sequence.length, now - sequence.began
+        )
+        if sequence.abandoned and sequence.length:
+            self._forgotten.append(Forget(slot.instance, sequence.id, slot.number))
         slot.sequence = None
         self.slots.release(slot)
         self._fill(now)
 
-    def expire(self, now: Instant) -> Iterator[Reject]:
+    def forgotten(self) -> list[Forget]:
+        """Return once what instances should hear of sequences that were abandoned."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def expire(self, now: Instant) -> Iterator[Reject | Forget]:
         """Reject who was cancelled or lost patience, forget who was idle for too long, fill free slots."""
         vacated, self._vacated = self._vacated, []
         for slot in vacated:
@@ -208,10 +231,11 @@ class Sequencer:
             elif sequence.slot is None:
                 self._lose_patience(sequence)
             else:
-                self._let_go(sequence)
+                self._abandon(sequence)
                 self.settle(sequence.slot, now)
         rejected, self._rejected = self._rejected, []
         yield from rejected
+        yield from self.forgotten()
 
     def next_alarm(self) -> Instant | None:
         """When `expire` should be asked again; None for never."""
@@ -223,10 +247,12 @@ class Sequencer:
         """Hear that an instance broke; give back the jobs of its sequences, which end."""
         jobs: list[Job] = []
         for slot in self.slots.close(instance):
-            if slot.sequence is not None:
-                jobs += slot.sequence.jobs
-                slot.sequence.jobs.clear()
-                self._let_go(slot.sequence)
+            sequence = slot.sequence
+            if sequence is not None:
+                jobs += sequence.jobs
+                sequence.jobs.clear()
+                self._let_go(sequence)
+                self._statistics.over(LOST, sequence.length, sequence.last_seen - sequence.began)
         self._waiting -= len(jobs)
         self._stepping = {
             job: sequence
@@ -246,6 +272,7 @@ class Sequencer:
             self._let_go(sequence)
         self._waiting = 0
         self._backlog.clear()
+        self._statistics.backlog = 0
         self._alarms.clear()
         return jobs
 
@@ -281,26 +308,36 @@ class Sequencer:
         )
 
     def _begin(self, id_: int | str, now: Instant) -> JobSequence:
-        sequence = JobSequence(id_, now)
+        sequence = JobSequence(id_, now, now)
         slot = self.slots.take()
         if slot is None:
             self._backlog[sequence] = None
+            self._statistics.backlog += 1
         else:
-            slot.sequence, sequence.slot = sequence, slot
+            self._seat(sequence, slot)
         return sequence
+
+    def _seat(self, sequence: JobSequence, slot: Slot) -> None:
+        slot.sequence, sequence.slot = sequence, slot
+        self._statistics.live += 1
 
     def _fill(self, now: Instant) -> None:
         """Give free slots to the backlog, first come, first served."""
         while self._backlog and (slot := self.slots.take()) is not None:
             sequence = next(iter(self._backlog))
             self._leave_backlog(sequence)
-            slot.sequence, sequence.slot = sequence, slot
+            self._seat(sequence, slot)
             sequence.last_seen = now
             self._watch(sequence)
 
     def _leave_backlog(self, sequence: JobSequence) -> None:
         del self._backlog[sequence]
+        self._statistics.backlog -= 1
         sequence.patience = None
+
+    def _abandon(self, sequence: JobSequence) -> None:
+        sequence.abandoned = True
+        self._let_go(sequence)
 
     def _let_go(self, sequence: JobSequence) -> None:
         if sequence.open:

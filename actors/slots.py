@@ -18,6 +18,8 @@ class JobSequence:
     """One sequence of requests: who waits in it, and where it stands."""
 
     id: int | str
+    began: Instant
+    """When its first request came."""
     last_seen: Instant
     """When a request of it came last, or when it got its slot."""
     jobs: deque[Job] = field(default_factory=deque)
@@ -26,6 +28,10 @@ class JobSequence:
     """None while it stands in the backlog."""
     open: bool = True
     """Whether requests with its id still join it."""
+    length: int = 0
+    """Requests that left for the instance, or steps of iterative ones."""
+    abandoned: bool = False
+    """Whether it ended because its client did not go on with it."""
     patience: Instant | None = None
     """When it must have left the backlog; None where its requests did not say."""
     alarm: Instant | None = None

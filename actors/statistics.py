@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from .clock import MILLISECOND, Instant, Nanoseconds
 from .latencies import Latencies
+from .sequence_statistics import SequenceStatistics
 
 REASONS: Final = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Why requests fail, as the metrics tell them apart."""
@@ -112,6 +113,8 @@ class Statistics:
     streaming: bool = False
     """Whether responses come one by one, so that a request is answered before it has ended."""
     latencies: Latencies = field(default_factory=lambda: Latencies(None, {}))
+    sequences: SequenceStatistics | None = None
+    """Of a model that serves sequences."""
 
     def succeeded(self, waited: Nanoseconds, took: Nanoseconds, rows: int, execution: Execution) -> None:
         """Count a request that an execution served: its time in the queue, its whole time, its rows."""

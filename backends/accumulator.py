@@ -83,6 +83,11 @@ class AccumulatorEngine:
             array = np.full(given.shape, result).astype(self._plan.datatype.numpy_type)
             emit(row, Response({"OUTPUT": Tensor.from_numpy(array, self._plan.datatype)}))
 
+    def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
+        """Forget the sum of an abandoned sequence."""
+        key = correlation_id.encode() if isinstance(correlation_id, str) else correlation_id
+        self._sums.pop(key if self._plan.by_correlation else slot, None)
+
     def close(self) -> None:
         """Forget the sums."""
         self._sums.clear()

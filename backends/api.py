@@ -95,6 +95,17 @@ class TellsReadiness(Protocol):
         """Tell whether requests are welcome; may block, and is called while `execute` runs."""
 
 
+@runtime_checkable
+class RemembersSequences(Protocol):
+    """An engine that keeps something from one request of a sequence to the next."""
+
+    def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
+        """Hear that a sequence which was served here was abandoned; called on the lane, between batches.
+
+        It had this slot, which another sequence may get next.
+        """
+
+
 class Plan(Protocol):
     """What all instances of a model on one device share."""
 

@@ -24,7 +24,7 @@ from ..proto.errors import InferError, invalid
 from ..proto.message import Request, Response
 from ..proto.schema import model_config_pb2 as pb
 from ..proto.tensor import Shape, Tensor
-from .api import Batch, Emit, Engine, Plan, Seat
+from .api import Batch, Emit, Engine, Plan, RemembersSequences, Seat
 
 DATA_DIRECTORY: Final = "initial_state"
 """Where, beneath the directory of a model, the files of its initial states lie."""
@@ -123,6 +123,12 @@ class StatefulEngine:
             emit(row, response)
 
         self._engine.execute(batch, keep)
+
+    def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
+        """Let the states of an abandoned sequence go; the engine beneath may remember more."""
+        self._states.pop(slot, None)
+        if isinstance(self._engine, RemembersSequences):
+            self._engine.forget_sequence(correlation_id, slot)
 
     def close(self) -> None:
         """Forget all states."""

@@ -84,6 +84,10 @@ class IterativeSequenceEngine:
                 again.append(row)
         batch.rescheduled = again
 
+    def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
+        """Forget the count of an abandoned sequence."""
+        self._left.pop(correlation_id, None)
+
     def close(self) -> None:
         """Forget all counts."""
         self._left.clear()

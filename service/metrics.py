@@ -18,6 +18,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from ..actors.cache import LocalCache, Store
 from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
 from ..actors.repository import Repository
+from ..actors.sequence_statistics import SequenceStatistics, Spread
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
 from .doorway import Doorway
@@ -165,6 +166,17 @@ GAUGES: Final = (
 )
 
 
+SEQUENCE_GAUGES: Final[Sequence[tuple[str, str, Callable[[SequenceStatistics], Number]]]] = (
+    ("deuteron_sequence_live", "Number of sequences that have a slot", lambda told: told.live),
+    ("deuteron_sequence_backlog", "Number of sequences that wait for a slot", lambda told: told.backlog),
+)
+
+SEQUENCE_SPREADS: Final[Sequence[tuple[str, str, Callable[[SequenceStatistics], Spread]]]] = (
+    ("deuteron_sequence_length", "Requests of a sequence that is over", lambda told: told.lengths),
+    ("deuteron_sequence_age_seconds", "Seconds that a sequence lived", lambda told: told.ages),
+)
+
+
 def model_families(repository: Repository, *, latencies: bool) -> Iterator[Family]:
     """Yield the metrics of all models that are served now."""
     models = _labelled(repository)
@@ -266,6 +278,34 @@ def _summary(summary: Summary, labels: Mapping[str, str], quantiles: Sequence[fl
     for quantile, value in zip(quantiles, summary.quantiles(quantiles), strict=True):
         told = value if math.isnan(value) else value // _NS_PER_US
         yield Sample(told, labels, bound=("quantile", _number(quantile)))
+
+
+def sequence_families(repository: Repository) -> Iterator[Family]:
+    """Yield what became of the sequences of all models that serve such; Triton tells nothing of them."""
+    models = [
+        (model.statistics.sequences, labels)
+        for model, labels in _labelled(repository)
+        if model.statistics.sequences is not None
+    ]
+    for name, help_text, read in SEQUENCE_GAUGES:
+        yield Family(name, "gauge", help_text, [Sample(read(told), labels) for told, labels in models])
+    yield Family(
+        "deuteron_sequence_ends",
+        "counter",
+        "Number of sequences that are over, by reason",
+        [
+            Sample(count, {**labels, "reason": reason})
+            for told, labels in models
+            for reason, count in told.ends.items()
+        ],
+    )
+    for name, help_text, spread in SEQUENCE_SPREADS:
+        samples = [
+            sample
+            for told, labels in models
+            for sample in _histogram(labels, spread(told).bounds, spread(told).counts, spread(told).total)
+        ]
+        yield Family(name, "histogram", help_text, samples)
 
 
 def pinned_memory_families() -> Iterator[Family]:
@@ -370,6 +410,7 @@ class MetricsDoor:
             yield from cache_families(self._cache, self._repository, latencies=self._latencies)
         yield from pinned_memory_families()
         yield from latency_families(self._repository, self._quantiles)
+        yield from sequence_families(self._repository)
         if self._machine is not None:
             try:
                 yield from machine_families(self._machine.read())

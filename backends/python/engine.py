@@ -94,6 +94,18 @@ class PythonEngine:
         log_about_model(LogLevel.ERROR, reason, str(self._code.path))
         return False
 
+    def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
+        """Tell the model, if it wants to hear it, that a sequence was abandoned."""
+        forget = getattr(self._model, "forget_sequence", None)
+        if forget is None:
+            return
+        try:
+            told = forget(correlation_id, slot)
+            if iscoroutine(told):
+                self._coroutines.run(told)
+        except BaseException as error:  # noqa: BLE001 - model code may raise anything; no request waits for this
+            log_about_model(LogLevel.ERROR, exception_text(error), str(self._code.path))
+
     def close(self) -> None:
         """Finalise the model; requests that it still owes an answer fail."""
         self._caller.serving = False

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from deuteron.actors.clock import MICROSECOND, Instant
-from deuteron.actors.schedule import Dispatch, Job, Order, Reject, Schedule
+from deuteron.actors.schedule import Dispatch, Forget, Job, Order, Reject, Schedule
 from deuteron.actors.schedules import depth_of, is_ordered, schedule_of
+from deuteron.actors.sequence_statistics import SequenceStatistics
 from deuteron.proto.config import ModelConfig
 from deuteron.proto.config.normalise import normalise
 from deuteron.proto.config.text import parse_text
@@ -403,3 +404,75 @@ def test_a_start_is_held_back_by_a_positive_number_only(number: str) -> None:
     schedule = opened("dynamic_batching { }", TRITONSERVER_DELAY_SCHEDULER=number)
     jobs = admitted(schedule, job_of(1))
     assert batches(schedule, 0) == [jobs]
+
+
+# --- who was abandoned ---
+
+
+def forgets(schedule: Schedule, *credits_: int, now: Instant = 0) -> list[Forget]:
+    """Return what instances are to hear of abandoned sequences."""
+    return [order for order in orders(schedule, *credits_, now=now) if isinstance(order, Forget)]
+
+
+@STRATEGIES
+def test_the_instance_hears_of_a_sequence_that_was_idle_for_too_long(strategy: str) -> None:
+    """Once, with its id and its slot; whoever came to an END is none of it."""
+    schedule = opened(strategy)
+    admitted(schedule, job_of(1, "se"), job_of("two", "s"))
+    assert forgets(schedule, 0) == []
+    assert forgets(schedule, 0, now=IDLE) == [Forget(0, "two", 1)]
+    assert forgets(schedule, 0, now=2 * IDLE) == []
+
+
+@STRATEGIES
+def test_the_instance_hears_of_a_sequence_whose_client_went_away(strategy: str) -> None:
+    """The next request of it waited and was withdrawn."""
+    schedule = opened(strategy)
+    admitted(schedule, job_of(1, "s"))
+    orders(schedule, 0)
+    (gone,) = admitted(schedule, job_of(1))
+    assert schedule.withdraw(gone.request) is gone
+    assert forgets(schedule, 0) == [Forget(0, 1, 0)]
+
+
+@STRATEGIES
+def test_nobody_hears_of_a_sequence_that_was_never_served(strategy: str) -> None:
+    """Neither from a slot nor from the backlog."""
+    schedule = opened(strategy)
+    jobs = admitted(schedule, *(job_of(id_, "s") for id_ in range(1, 4)))
+    for job in jobs:
+        schedule.withdraw(job.request)
+    assert forgets(schedule, 0) == []
+
+
+@STRATEGIES
+def test_it_is_heard_before_the_slot_is_anothers(strategy: str) -> None:
+    """The one who waited in the backlog is served after that."""
+    schedule = opened(strategy)
+    admitted(schedule, job_of(1, "s"), job_of(2, "s"), job_of(3, "se"))
+    assert len(batches(schedule, 0)) == 1
+    *heard, dispatch = orders(schedule, 0, now=IDLE)
+    assert heard == [Forget(0, 1, 0), Forget(0, 2, 1)]
+    assert isinstance(dispatch, Dispatch)
+
+
+@STRATEGIES
+def test_how_sequences_end_is_counted(strategy: str) -> None:
+    """By reason, with their length and their age."""
+    told = SequenceStatistics()
+    schedule = schedule_of(config_of(strategy), {}, told)
+    schedule.returned(0)
+    schedule.returned(1)
+    admitted(schedule, job_of(1, "s"), job_of(2, "s"), job_of(3, "s"), job_of(4, "s"), job_of(5, "s"))
+    assert (told.live, told.backlog) == (4, 1)
+    orders(schedule, 0, 1)
+    admitted(schedule, job_of(1, "e"), now=IDLE // 2)
+    orders(schedule, 0, 1, now=IDLE // 2)
+    orders(schedule, 0, 1, now=IDLE // 2)
+    assert told.ends == {"ended": 1, "abandoned": 0, "lost": 0}
+    assert (told.live, told.backlog) == (4, 0)
+    orders(schedule, 0, 1, now=IDLE)
+    schedule.lost(0)
+    assert told.ends == {"ended": 1, "abandoned": 3, "lost": 1}
+    assert told.lengths.total == 2 + 1 + 1 + 1 + 1
+    assert (told.live, told.ages.total) == (0, 0.5 + 3 * 1 + 0.5)

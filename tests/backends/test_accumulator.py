@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deuteron.backends.accumulator import AccumulatorBackend, CorrelatedAccumulatorBackend
-from deuteron.backends.api import Engine
+from deuteron.backends.api import Engine, RemembersSequences
 from deuteron.proto.errors import InferError
 from deuteron.proto.message import Request
 
@@ -54,6 +54,19 @@ def test_each_correlation_id_is_a_sequence_wherever_it_stands(rig: Rig, ids: tup
     assert answers(rig, engine, asked(10, corrid=two), asked(1, corrid=one)) == [[20], [2]]
     assert answers(rig, engine, asked(10, corrid=two, end=1)) == [[32]]
     assert answers(rig, engine, asked(10, corrid=two)) == [[10]]
+
+
+@pytest.mark.parametrize(("id_", "corrid"), [(7, 7), ("7", b"7")])
+def test_an_abandoned_sequence_is_forgotten(rig: Rig, id_: int | str, corrid: int | bytes) -> None:
+    by_row = rig.engine(AccumulatorBackend({}), MODEL)
+    by_id = rig.engine(CorrelatedAccumulatorBackend({}), MODEL)
+    for engine in (by_row, by_id):
+        assert answers(rig, engine, asked(5, start=1, ready=1, corrid=corrid)) == [[5]]
+        assert isinstance(engine, RemembersSequences)
+        engine.forget_sequence("another", 1)
+        assert answers(rig, engine, asked(5, ready=1, corrid=corrid)) == [[10]]
+        engine.forget_sequence(id_, 0)
+        assert answers(rig, engine, asked(5, ready=1, corrid=corrid)) == [[5]]
 
 
 def test_a_correlation_id_without_a_number_is_refused(rig: Rig) -> None:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deuteron.backends.api import Batch, Emit, Engine, Seat
+from deuteron.backends.api import Batch, Emit, Engine, RemembersSequences, Seat
 from deuteron.backends.device import HOST, HostStream
 from deuteron.backends.implicit_state import StatefulPlan, state_pairs, with_states
 from deuteron.backends.onnxruntime import OnnxRuntimeBackend
@@ -96,6 +96,14 @@ def test_a_request_that_comes_again_is_answered_with_what_its_client_knows(rig: 
     assert sums(rig, engine, again) == [1]
     again.correlation = Correlation(1)
     assert sums(rig, engine, again) == [2]
+
+
+def test_an_abandoned_sequence_leaves_no_state(rig: Rig) -> None:
+    engine = engine_of(rig)
+    sums(rig, engine, asked(1, 0, "s"), asked(10, 1, "s"))
+    assert isinstance(engine, RemembersSequences)
+    engine.forget_sequence(1, 0)
+    assert sums(rig, engine, asked(2, 0), asked(20, 1)) == [2, 30]
 
 
 def test_start_forgets_what_was_before(rig: Rig) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deuteron.backends.api import Engine
+from deuteron.backends.api import Engine, RemembersSequences
 from deuteron.backends.iterative_sequence import IterativeSequenceBackend
 from deuteron.proto.errors import InferError
 from deuteron.proto.message import Correlation, Request
@@ -52,6 +52,14 @@ def test_a_start_counts_anew(rig: Rig) -> None:
     engine = rig.engine(IterativeSequenceBackend({}), MODEL)
     told(rig, engine, asked(9, 7, start=True))
     assert told(rig, engine, asked(2, 7, start=True)) == ([(1, False)], [0])
+
+
+def test_an_abandoned_sequence_is_forgotten(rig: Rig) -> None:
+    engine = rig.engine(IterativeSequenceBackend({}), MODEL)
+    told(rig, engine, asked(9, 7, start=True))
+    assert isinstance(engine, RemembersSequences)
+    engine.forget_sequence(7, 0)
+    assert told(rig, engine, asked(3, 7)) == ([(2, False)], [0])
 
 
 def test_one_answer_needs_one_step(rig: Rig) -> None:

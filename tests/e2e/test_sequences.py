@@ -16,7 +16,7 @@ from tritonclient.grpc import InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
 from .clients import LIBRARIES, Client
-from .house import Server, serving
+from .house import Server, poll, serving
 from .wire import ask
 
 SEQUENCES: Final = 60
@@ -62,6 +62,7 @@ MODELS: Final = {
     "oldest": f'backend: "dyna_sequence" {CONFIG} sequence_batching {{ oldest {{ }} {FLAGS} {CORRELATION} }}',
     "python": f'backend: "python" {CONFIG} sequence_batching {{ {FLAGS} }}',
     "onnx": f'backend: "onnxruntime" {ONE} sequence_batching {{ {STATE} }}',
+    "told": f'backend: "python" {CONFIG} sequence_batching {{ oldest {{ }} {IMPATIENT} }}',
     "impatient": f'backend: "sequence" {CONFIG} sequence_batching {{ {FLAGS} {IMPATIENT} }}',
 }
 
@@ -87,6 +88,28 @@ class TritonPythonModel:
 """
 
 
+TOLD: Final = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.family = pb_utils.MetricFamily("model_forgot", "Sequences", pb_utils.MetricFamily.COUNTER)
+        self.forgot = {id_: self.family.Metric({"id": str(id_)}) for id_ in (1, 2)}
+
+    def forget_sequence(self, correlation_id, slot):
+        self.forgot[correlation_id].increment(1)
+
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("OUTPUT", pb_utils.get_input_tensor_by_name(request, "INPUT").as_numpy())]
+            )
+            for request in requests
+        ]
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve models that add up their sequences, under both strategies."""
@@ -96,6 +119,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (root / "models" / name / "config.pbtxt").write_text(config)
     (root / "models" / "python" / "1" / "model.py").write_text(ACCUMULATOR)
     save_onnx_accumulator(root / "models" / "onnx" / "1" / "model.onnx")
+    (root / "models" / "told" / "1" / "model.py").write_text(TOLD)
     with serving(root / "models", root / "server.log") as server:
         yield server
 
@@ -237,6 +261,24 @@ def test_a_number_is_refused_where_the_model_wants_a_text(server: Server) -> Non
     assert error.endswith(
         "sequence batching control 'CORRID' data-type is 'UINT64', but model 'oldest' expects 'BYTES'"
     )
+
+
+def test_a_model_is_told_of_abandoned_sequences_and_so_are_the_metrics(server: Server) -> None:
+    for id_ in (1, 2):
+        assert ask_for(server, "told", id_, id_, sequence_start=True, sequence_end=id_ == 2) == id_
+
+    def told() -> tuple[float, ...]:
+        return (
+            server.read_metric("model_forgot", id="1"),
+            server.read_metric("model_forgot", id="2"),
+            server.read_metric("deuteron_sequence_ends", model="told", reason="abandoned"),
+            server.read_metric("deuteron_sequence_ends", model="told", reason="ended"),
+            server.read_metric("deuteron_sequence_length_sum", model="told"),
+            server.read_metric("deuteron_sequence_age_seconds_count", model="told"),
+            server.read_metric("deuteron_sequence_live", model="told"),
+        )
+
+    poll(lambda: told() == (1, 0, 1, 1, 2, 2, 0), "the sequence without an end is forgotten")
 
 
 def test_abandoned_sequences_do_not_keep_others_out(server: Server) -> None:

@@ -10,7 +10,7 @@ import pytest
 from deuteron.actors.clock import MICROSECOND, MILLISECOND, Instant
 from deuteron.actors.direct import DirectSequences
 from deuteron.actors.oldest import OldestSequences
-from deuteron.actors.schedule import Dispatch, InstanceId, Job, Reject
+from deuteron.actors.schedule import Dispatch, Forget, InstanceId, Job, Reject
 from deuteron.actors.schedules import schedule_of
 from deuteron.proto.config import ModelConfig
 from deuteron.proto.config.normalise import normalise
@@ -50,6 +50,7 @@ class Nowhere:
 class Told:
     """What the world expects of one sequence, from its START on."""
 
+    id: int | str
     last_seen: Instant
     names: list[str] = field(default_factory=list)
     place: tuple[InstanceId, int] | None = None
@@ -74,6 +75,8 @@ class World:
     jobs: dict[str, Job] = field(default_factory=dict)
     slots: dict[int, int | None] = field(default_factory=dict)
     """The slot that each sequence told the model."""
+    seated: dict[tuple[InstanceId, int | None], Told] = field(default_factory=dict)
+    """Who was served last in each slot and may still be remembered there."""
 
     def __post_init__(self) -> None:
         """Make the schedule; every instance returns at once."""
@@ -121,7 +124,7 @@ class World:
             return
         if told is None:
             assert start, "a sequence began without START"
-            told = self.live[id_] = Told(self.now)
+            told = self.live[id_] = Told(id_, self.now)
         assert self.now < self.idle_at(told) or told.place is None, "an idle sequence was not forgotten"
         told.last_seen = self.now
         told.names.append(name)
@@ -176,6 +179,7 @@ class World:
         self.broken.append(instance)
         self.meet(jobs, "failed")
         lost = self.schedule.lost(instance)
+        self.seated = {place: told for place, told in self.seated.items() if place[0] != instance}
         self.meet(lost, "lost")
         for told in list(self.live.values()):
             if told.place is not None and told.place[0] == instance:
@@ -201,6 +205,11 @@ class World:
                 case Dispatch(instance, jobs, empty_rows):
                     self.credits.remove(instance)
                     self.dispatch(instance, list(jobs), empty_rows)
+                case Forget(instance, correlation_id, slot):
+                    told = self.seated.pop((instance, slot))
+                    idle = self.now >= told.last_seen + self.idle
+                    assert idle or told not in self.live.values(), "a living sequence was called abandoned"
+                    assert told.id == correlation_id
         self.schedule.check()
         running = {job.request.id for _, jobs in self.busy.values() for job in jobs}
         waiting = [name for name, fate in self.fates.items() if not fate and name not in running]
@@ -259,6 +268,9 @@ class World:
         assert told.place in (None, (instance, row)), "a sequence moved"
         assert self.slots.setdefault(id(told), job.request.sequence_slot) == job.request.sequence_slot
         assert job.request.sequence_slot == row or not self.is_direct
+        before_here = self.seated.get((instance, job.request.sequence_slot), told)
+        assert before_here is told or correlation.start, "a slot remembers another sequence"
+        self.seated[instance, job.request.sequence_slot] = told
         if told.place is None:
             told.place, told.placed = (instance, row), self.now
         assert before or correlation.start, "a sequence began without START"
@@ -273,6 +285,11 @@ class World:
         for id_, each in list(self.live.items()):
             if each is told:
                 del self.live[id_]
+
+    def has_ended(self, told: Told) -> bool:
+        """Tell whether the model has heard the END of a sequence."""
+        served = (self.jobs[name].request for name in told.names if self.fates[name] == ["answered"])
+        return any(request.correlation is not None and request.correlation.end for request in served)
 
     def meet(self, jobs: list[Job], fate: str) -> None:
         """Let jobs meet their fate."""
@@ -306,5 +323,10 @@ def test_every_request_of_every_sequence_is_answered_once_and_at_its_place(chunk
             world.come_back()
             world.pass_time(hasten=True)
             world.plan()
+        while world.schedule.wake_at() is not None:
+            world.pass_time(hasten=True)
+            world.plan()
+        remembered = [told for told in world.seated.values() if not world.has_ended(told)]
+        assert not remembered, f"seed {seed}: an instance was never told that {remembered[0]} is abandoned"
         unmet = {name: fate for name, fate in world.fates.items() if len(fate) != 1}
         assert not unmet, f"seed {seed}: {unmet}"

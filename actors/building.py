@@ -65,8 +65,8 @@ class Builder:
             if isinstance(each, Exception)
         }
         if failures:
-            self._give_up(source.directory.id, record, built, failures)
-            raise _load_error(source.directory.id, failures)
+            self._give_up(source.home.id, record, built, failures)
+            raise _load_error(source.home.id, failures)
         for version, servable in built.items():
             self._serving.begin(record, version, servable, source.private)
         dropped = set(record.serving) - selected
@@ -104,14 +104,14 @@ class Builder:
                 retries -= 1
                 log.warning(
                     "model failed to load, and is tried again",
-                    model=source.directory.name,
+                    model=source.home.name,
                     version=version,
                     reason=on_one_line(titled(error)),
                 )
 
     async def _build(self, source: Source, version: int) -> Servable:
         async with self._turns:
-            load = self._loader.load(source.directory, source.draft, version, source.steps)
+            load = self._loader.load(source.home, source.draft, version, source.steps)
             task = asyncio.create_task(load)
             self._overdue.add(task)
             done, _ = await asyncio.wait({task}, timeout=self._timeout_s or None)
@@ -119,7 +119,7 @@ class Builder:
             task.add_done_callback(self._take_down)
             raise OverdueError(
                 Fault.UNAVAILABLE,
-                f"version {version} of model '{source.directory.name}' was not ready within "
+                f"version {version} of model '{source.home.name}' was not ready within "
                 f"{self._timeout_s:g} seconds, and its load was given up",
             )
         self._overdue.discard(task)

@@ -1,4 +1,4 @@
-"""How a model comes to life: from a directory to versions that can serve.
+"""How a model comes to life: from its home to versions that can serve.
 
 Everything that blocks happens on the lane that the first instance will use afterwards: reading the
 configuration, completing it from the model's files, validating it, loading the files. Each further instance
@@ -21,7 +21,7 @@ from ..backends.catalog import Catalog
 from ..backends.contents import digest_contents
 from ..backends.device import HOST, Device, HostStream
 from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
-from ..backends.model_directory import CONFIG_NAME, ModelDirectory, read_bounded
+from ..backends.model_home import ModelHome
 from ..backends.warmup import WarmedPlan, warmup_batches
 from ..proto.config import (
     ENSEMBLE,
@@ -32,7 +32,6 @@ from ..proto.config import (
     check_ensemble_wiring,
     check_response_cache,
     completed,
-    read_config,
     read_json_config,
     validated,
     with_transaction_policy,
@@ -102,7 +101,7 @@ FindExactly = Callable[[ModelId, int], Servable]
 
 
 class Loader:
-    """Turns model directories into servable versions."""
+    """Turns models at home into servable versions."""
 
     __slots__ = ("_catalog", "_find", "_options")
 
@@ -111,40 +110,24 @@ class Loader:
         self._options = options
         self._find = find
 
-    def read(self, directory: ModelDirectory, config: str | None = None) -> Draft:
-        """Return the configuration of a model as far as the disk tells it; blocks. Raises InferError.
+    def read(self, home: ModelHome, config: str | None = None) -> Draft:
+        """Return the configuration of a model as far as its home tells it; blocks. Raises InferError.
 
         A `config` that came with the request, as JSON, stands for the one on disk.
         """
-        files = directory.first_version_files()
         if config is not None:
-            return read_json_config(config, CONFIG_OVERRIDE, directory.name, files)
-        file = directory.config_file(self._options.config_name)
-        if file is None and not self._options.auto_complete:
-            raise InferError(
-                Fault.NOT_FOUND,
-                f"model '{directory.name}' has no config.pbtxt, and auto-complete is disabled",
-            )
-        if file is None and not (files and (files.files or files.directories)) and "." not in directory.name:
-            raise InferError(
-                Fault.NOT_FOUND,
-                f"model '{directory.name}' has neither a configuration, {CONFIG_NAME}, nor model files in a "
-                "version directory such as 1",
-            )
-        text = read_bounded(file) if file is not None else b""
-        return read_config(text, str(file or directory.path / CONFIG_NAME), directory.name, files)
+            return read_json_config(config, CONFIG_OVERRIDE, home.name, home.first_version_files())
+        return home.draft(self._options.config_name, required=not self._options.auto_complete)
 
-    async def load(
-        self, directory: ModelDirectory, draft: Draft, version: int, steps: Steps = NO_STEPS
-    ) -> Servable:
+    async def load(self, home: ModelHome, draft: Draft, version: int, steps: Steps = NO_STEPS) -> Servable:
         """Return one version, ready to serve; raises InferError with the reason where it cannot be.
 
         `steps` are the models that an ensemble is made of, by the names it calls them.
         """
         began = time.monotonic()
-        lane = Lane(f"{directory.name}_0")
+        lane = Lane(f"{home.name}_0")
         try:
-            prepared = await lane.call(self._prepare, directory, draft, version)
+            prepared = await lane.call(self._prepare, home, draft, version)
             if prepared.plan is None:
                 lane.close()
                 return self._ensemble(prepared, draft, version, steps)
@@ -198,28 +181,27 @@ class Loader:
             sequences=SequenceStatistics() if config.sequence_batching is not None else None,
         )
 
-    def _prepare(self, directory: ModelDirectory, draft: Draft, version: int) -> Prepared:
+    def _prepare(self, home: ModelHome, draft: Draft, version: int) -> Prepared:
         """Read all that one version needs; on a lane."""
-        files = ModelFiles(directory.path, version)
+        files = ModelFiles(home.path, version)
         if draft.message.platform == ENSEMBLE:
             config = validated(draft)
-            return Prepared(config, directory.labels(config), None, self._edition(config, files))
+            return Prepared(config, home.labels(config), None, self._edition(home, config, files))
         backend = self._catalog.find(draft.message.backend)
         if self._options.auto_complete:
             draft = completed(draft, backend.complete(draft.message, files))
         config = validated(draft)
         _refuse_what_is_not_there(config)
-        samples = warmup_batches(config, directory.path)
-        edition = self._edition(config, files)
+        samples = warmup_batches(config, home.path)
+        edition = self._edition(home, config, files)
         plan = _stateful_plan(backend, config, files)
-        return Prepared(
-            config, directory.labels(config), WarmedPlan(plan, samples) if samples else plan, edition
-        )
+        return Prepared(config, home.labels(config), WarmedPlan(plan, samples) if samples else plan, edition)
 
-    def _edition(self, config: ModelConfig, files: ModelFiles) -> bytes:
+    def _edition(self, home: ModelHome, config: ModelConfig, files: ModelFiles) -> bytes:
         """Return what the cache is to know a version by: this load alone, unless other servers look too."""
         cache = self._options.cache
-        return digest_contents(config, files) if cache is not None and cache.shared else os.urandom(16)
+        is_the_same_elsewhere = cache is not None and cache.shared and home.on_disk
+        return digest_contents(config, files) if is_the_same_elsewhere else os.urandom(16)
 
 
 def _stateful_plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:

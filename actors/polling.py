@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from ..backends.fingerprints import Fingerprints, take_fingerprints
+from ..backends.fingerprints import Fingerprints
 from ..backends.model_directory import list_repositories
 from ..proto.model_id import ModelId
 from .repository import Repository
@@ -59,7 +59,7 @@ class Watch:
 def look(repositories: Sequence[Path], *, namespacing: bool = False) -> Look:
     """Return the models that can be told apart now; blocks. Raises InferError or OSError."""
     listing = list_repositories(repositories, namespacing=namespacing)
-    return {model: take_fingerprints(directory) for model, directory in listing.found.items()}
+    return {model: home.fingerprints() for model, home in listing.found.items()}
 
 
 async def _look_at(repository: Repository) -> Look:

@@ -20,6 +20,7 @@ from typing import Final, Self
 
 import structlog
 
+from ..backends.bindings import Bindings, with_bindings
 from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, list_repositories
 from ..backends.private_directory import NO_OVERRIDE, Override
@@ -39,17 +40,19 @@ log: Final = structlog.get_logger("deuteron.repository")
 
 
 class Repository:
-    """All models: those on disk, those that are loaded, and what became of the others."""
+    """All models: those on disk, those bound by the process, and what became of each."""
 
     def __init__(
         self,
         paths: Sequence[Path],
         catalog: Catalog,
         options: LoadOptions,
+        bindings: Bindings | None = None,
         *,
         strict_readiness: bool = True,
     ) -> None:
         self.paths = tuple(paths)
+        self._bindings = bindings or Bindings()
         self.namespacing = options.namespacing
         self._registry = Registry(namespacing=options.namespacing)
         self._loader = Loader(catalog, options, self._registry.find_exactly)
@@ -168,7 +171,7 @@ class Repository:
     # --- loading ---
 
     def _list(self) -> Listing:
-        return list_repositories(self.paths, namespacing=self.namespacing)
+        return with_bindings(list_repositories(self.paths, namespacing=self.namespacing), self._bindings)
 
     async def _list_again(self) -> None:
         self._listing = await asyncio.to_thread(self._list)
@@ -199,14 +202,14 @@ class Repository:
 
     async def _load(self, model: ModelId, override: Override = NO_OVERRIDE) -> None:
         """Load a model, after the models it is made of."""
-        directory = self._listing.found.get(model)
-        if directory is None and not override.files:
+        home = self._listing.found.get(model)
+        if home is None and not override.files:
             raise _not_polled(model)
         async with self._registry.changing(model) as record:
             try:
-                source = await asyncio.to_thread(read_source, self._loader, model.name, directory, override)
+                source = await asyncio.to_thread(read_source, self._loader, model.name, home, override)
             except InferError as error:
-                if directory is not None:
+                if home is not None:
                     self._note_failure(model, record, error)
                 raise _not_polled(model) from error
             try:
@@ -243,7 +246,7 @@ class Repository:
         records = self._registry.records
         there = {model for model, record in records.items() if record.serving}
         there.update(model for model in self._listing.found if not (not_back and model in records))
-        return replace(source, steps=resolve(source.step_names, source.directory.namespace, there))
+        return replace(source, steps=resolve(source.step_names, source.home.id.namespace, there))
 
     async def _steps_below(self, model: ModelId, source: Source) -> Mapping[ModelId, Sequence[ModelId]]:
         """Return the steps of an ensemble and of all those below it, as they are wanted or stand on disk."""
@@ -257,14 +260,14 @@ class Repository:
         return steps
 
     async def _steps_of(self, model: ModelId) -> tuple[ModelId, ...]:
-        record, directory = self._registry.records.get(model), self._listing.found.get(model)
+        record, home = self._registry.records.get(model), self._listing.found.get(model)
         if record is not None and (record.serving or record.visitors):
             wanted = record.wanted if record.visitors and record.wanted is not None else record
             return tuple(wanted.steps.values())
-        if directory is None:
+        if home is None:
             return ()
         try:
-            source = await asyncio.to_thread(read_source, self._loader, model.name, directory, NO_OVERRIDE)
+            source = await asyncio.to_thread(read_source, self._loader, model.name, home, NO_OVERRIDE)
         except InferError:
             return ()  # its own load will tell why
         return tuple(self._with_steps(source).steps.values())

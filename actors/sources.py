@@ -6,8 +6,8 @@ A source is read in one go, files first: what changes meanwhile is then seen as 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..backends.fingerprints import Fingerprints, take_fingerprints
-from ..backends.model_directory import ModelDirectory
+from ..backends.fingerprints import Fingerprints
+from ..backends.model_home import ModelHome
 from ..backends.private_directory import Override, remove_private_directory, write_private_directory
 from ..proto.config import ENSEMBLE, Draft
 from ..proto.config.model_config import version_policy
@@ -19,9 +19,9 @@ from .loading import Loader
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A directory, a configuration, and what the files were when it was read."""
+    """A home, a configuration, and what the files were when it was read."""
 
-    directory: ModelDirectory
+    home: ModelHome
     draft: Draft
     fingerprints: Fingerprints
     private: Leases | None = None
@@ -52,22 +52,22 @@ class Source:
         if other is None or self.draft.message.platform == ENSEMBLE:
             return False
         return (
-            self.directory == other.directory
+            self.home == other.home
             and self.fingerprints.of_version(version) == other.fingerprints.of_version(version)
             and _without_policy(self.draft) == _without_policy(other.draft)
         )
 
 
-def read_source(loader: Loader, name: str, directory: ModelDirectory | None, override: Override) -> Source:
+def read_source(loader: Loader, name: str, home: ModelHome | None, override: Override) -> Source:
     """Return what a model is to be loaded from; blocks. Raises InferError where that cannot be read."""
     if override.files and override.config is None:
         raise invalid("Load parameter 'config' must be specified for model file override")
     private = write_private_directory(name, override.files) if override.files else None
-    directory = private or directory
-    assert directory is not None, "a model without a directory brings its files along"
+    home = private or home
+    assert home is not None, "a model without a home brings its files along"
     try:
-        fingerprints = take_fingerprints(directory)
-        draft = loader.read(directory, override.config)
+        fingerprints = home.fingerprints()
+        draft = loader.read(home, override.config)
     except BaseException as error:
         if private is not None:
             remove_private_directory(private)
@@ -75,7 +75,7 @@ def read_source(loader: Loader, name: str, directory: ModelDirectory | None, ove
             raise internal(f"files of model '{name}' cannot be read: {error}") from error
         raise
     leases = Leases(lambda: remove_private_directory(private)) if private is not None else None
-    return Source(directory, draft, fingerprints, leases)
+    return Source(home, draft, fingerprints, leases)
 
 
 def _without_policy(draft: Draft) -> bytes:

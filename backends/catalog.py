@@ -7,12 +7,22 @@ so it is found out, and told, when the first such model is loaded.
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from importlib import import_module
 from typing import Final, cast
 
 from ..proto.errors import Fault, InferError, invalid
 from .api import Backend, Settings
+from .bindings import Bindings
 from .house import House
+
+
+class Need(Enum):
+    """What a backend is made with besides its settings."""
+
+    SETTINGS = "nothing else"
+    HOUSE = "whom its models may ask"
+    BINDINGS = "the functions that are its models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +32,17 @@ class Entry:
     module: str
     class_name: str
     extra: str = ""
-    asks_house: bool = False
-    """Whether its models ask for other models; then it is made with the house too."""
+    needs: Need = Need.SETTINGS
+    """What it is made with besides its settings."""
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
+    "callable": Entry(".callables.backend", "CallableBackend", needs=Need.BINDINGS),
     "dyna_sequence": Entry(".accumulator", "CorrelatedAccumulatorBackend"),
     "identity": Entry(".identity", "IdentityBackend"),
     "iterative_sequence": Entry(".iterative_sequence", "IterativeSequenceBackend"),
     "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
-    "python": Entry(".python.backend", "PythonBackend", asks_house=True),
+    "python": Entry(".python.backend", "PythonBackend", needs=Need.HOUSE),
     "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),
     "sequence": Entry(".accumulator", "AccumulatorBackend"),
 }
@@ -40,9 +51,18 @@ ENTRIES: Final[Mapping[str, Entry]] = {
 class Catalog:
     """Finds backends by name, and makes each at most once; may be asked from any lane."""
 
-    def __init__(self, settings: Mapping[str, Settings] | None = None, house: House | None = None) -> None:
-        """Take the settings of each backend, those for all under the empty name, and whom models may ask."""
-        self._house = house
+    def __init__(
+        self,
+        settings: Mapping[str, Settings] | None = None,
+        house: House | None = None,
+        bindings: Bindings | None = None,
+    ) -> None:
+        """Take the settings of each backend, those for all under the empty name, and what backends need."""
+        self._needed: Mapping[Need, tuple[object, ...]] = {
+            Need.SETTINGS: (),
+            Need.HOUSE: (house,),
+            Need.BINDINGS: (bindings or Bindings(),),
+        }
         self._settings = settings or {}
         self._made: dict[str, Backend] = {}
         # One lock for each: a model of one kind does not wait while the engine of another is imported.
@@ -73,5 +93,4 @@ class Catalog:
                 f"pip install 'deuteron[{entry.extra}]'",
             ) from error
         settings = {**self._settings.get("", {}), **self._settings.get(name, {})}
-        make = getattr(module, entry.class_name)
-        return cast("Backend", make(settings, self._house) if entry.asks_house else make(settings))
+        return cast("Backend", getattr(module, entry.class_name)(settings, *self._needed[entry.needs]))

@@ -5,12 +5,10 @@ what is in them. What Python leaves beside the modules it imports, and what is h
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from .model_directory import CONFIG_NAME, CONFIGS_NAME, ModelDirectory
 
 Fingerprint = bytes
 
@@ -35,15 +33,19 @@ class Fingerprints:
         return self.versions[version], self.others
 
 
-def take_fingerprints(directory: ModelDirectory) -> Fingerprints:
-    """Return what the files of a model are now; blocks. Raises OSError where they cannot be listed."""
-    versions = {str(version) for version in directory.versions()}
-    configurations = {CONFIG_NAME, CONFIGS_NAME}
-    present = {entry.name for entry in directory.path.iterdir()}
+def take_fingerprints(
+    directory: Path, versions: Iterable[int], configurations: Collection[str]
+) -> Fingerprints:
+    """Return what the files of a model are now; blocks. Raises OSError where they cannot be listed.
+
+    `configurations` are the names under which configurations may lie.
+    """
+    names = {str(version) for version in versions}
+    present = {entry.name for entry in directory.iterdir()}
     return Fingerprints(
-        configuration=_fingerprint(directory.path, present & configurations),
-        versions={int(name): _fingerprint(directory.path, [name]) for name in versions},
-        others=_fingerprint(directory.path, present - configurations - versions),
+        configuration=_fingerprint(directory, present.intersection(configurations)),
+        versions={int(name): _fingerprint(directory, [name]) for name in names},
+        others=_fingerprint(directory, present.difference(configurations, names)),
     )
 
 

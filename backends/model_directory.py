@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..proto.config import ModelConfig
+from ..proto.config import Draft, ModelConfig, read_config
 from ..proto.config.platforms import VersionFiles
 from ..proto.config.text import MAX_TEXT_BYTES
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.model_id import ModelId
+from .fingerprints import Fingerprints, take_fingerprints
+from .model_home import ModelHome
 
 CONFIG_NAME: Final = "config.pbtxt"
 CONFIGS_NAME: Final = "configs"
@@ -41,16 +43,38 @@ class ModelDirectory:
         """Which model this is."""
         return ModelId(self.name, self.namespace)
 
+    @property
+    def on_disk(self) -> bool:
+        """Return True: the files are all there is."""
+        return True
+
     def versions(self) -> tuple[int, ...]:
         """Return the versions that have a directory, ascending; only plain numbers are versions."""
         return tuple(sorted(int(each.name) for each in self.path.iterdir() if _is_version(each)))
 
-    def config_file(self, preferred: str = "") -> Path | None:
-        """Return the configuration to read: `configs/<preferred>.pbtxt`, `config.pbtxt`, or None."""
-        candidates = [self.path / CONFIG_NAME]
-        if preferred:
-            candidates.insert(0, self.path / CONFIGS_NAME / f"{preferred}.pbtxt")
-        return next((file for file in candidates if file.is_file()), None)
+    def draft(self, preferred: str = "", *, required: bool = False) -> Draft:
+        """Return the configuration, preferably that in `configs/<preferred>.pbtxt`; raises InferError.
+
+        One that is not there is empty, unless it is required or nothing else tells what the model is.
+        """
+        file, files = self._config_file(preferred), self.first_version_files()
+        if file is None and required:
+            raise InferError(
+                Fault.NOT_FOUND,
+                f"model '{self.name}' has no config.pbtxt, and auto-complete is disabled",
+            )
+        if file is None and not (files and (files.files or files.directories)) and "." not in self.name:
+            raise InferError(
+                Fault.NOT_FOUND,
+                f"model '{self.name}' has neither a configuration, {CONFIG_NAME}, nor model files in a "
+                "version directory such as 1",
+            )
+        text = _read_bounded(file) if file is not None else b""
+        return read_config(text, str(file or self.path / CONFIG_NAME), self.name, files)
+
+    def fingerprints(self) -> Fingerprints:
+        """Return what the files of the model are now; blocks. Raises OSError where they cannot be listed."""
+        return take_fingerprints(self.path, self.versions(), {CONFIG_NAME, CONFIGS_NAME})
 
     def first_version_files(self) -> VersionFiles | None:
         """Return what lies in the first version directory, by name; None where there is no version."""
@@ -74,6 +98,12 @@ class ModelDirectory:
             for output in config.outputs
             if output.label_filename
         }
+
+    def _config_file(self, preferred: str) -> Path | None:
+        candidates = [self.path / CONFIG_NAME]
+        if preferred:
+            candidates.insert(0, self.path / CONFIGS_NAME / f"{preferred}.pbtxt")
+        return next((file for file in candidates if file.is_file()), None)
 
     def _label_lines(self, output: str, filename: str) -> tuple[str, ...]:
         path = (self.path / filename).resolve()
@@ -99,8 +129,8 @@ class ModelDirectory:
 class Listing:
     """The models found in a set of repositories."""
 
-    found: Mapping[ModelId, ModelDirectory]
-    """The directory of each; none of those that stand in more than one repository."""
+    found: Mapping[ModelId, ModelHome]
+    """The home of each; none of those that stand in more than one repository."""
     ambiguous: frozenset[ModelId] = frozenset()
     """Those that do, and are not served; none where repositories tell names apart."""
 
@@ -109,7 +139,7 @@ class Listing:
         return tuple(each for each in self.found if each.name == name)
 
 
-def read_bounded(file: Path) -> bytes:
+def _read_bounded(file: Path) -> bytes:
     """Return what a configuration file says, up to one byte more than it may, so that too much shows."""
     with file.open("rb") as opened:
         return opened.read(MAX_TEXT_BYTES + 1)

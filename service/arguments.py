@@ -32,10 +32,14 @@ Given = dict[str, list[Any]]
 """The values given for each option, in the order they came."""
 
 
-def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+def read_settings(
+    arguments: Sequence[str], environment: Mapping[str, str], *, needs_repository: bool = True
+) -> Settings:
     """Return the settings of a command line without its program name; raises `OptionError`."""
     given = _read(arguments)
     settings = _settle(given, environment)
+    if needs_repository and not settings.repository.paths:
+        raise OptionError("--model-repository must be specified")
     _check(settings)
     return settings
 
@@ -221,8 +225,6 @@ def _remarks(given: Given) -> Iterator[str]:
 def _check(settings: Settings) -> None:
     """Raise `OptionError` for settings that cannot hold together."""
     repository = settings.repository
-    if not repository.paths:
-        raise OptionError("--model-repository must be specified")
     for path in repository.paths if settings.exit_on_error else ():
         if not Path(path).is_dir():
             raise OptionError(f"--model-repository: repository path is not a valid directory: {path}")

@@ -10,12 +10,14 @@ once, and so does the exit timeout.
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from ..actors.repository import Repository
+from .interior import Interior
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +46,39 @@ class Front(Protocol):
         """End, after what is being served or after the grace."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fronts:
+    """All doors of a server; one that is used as a library may have none."""
+
+    doors: tuple[Front, ...] = ()
+    """Those for requests, in the order in which they open."""
+    metrics: tuple[Front, ...] = ()
+
+    @property
+    def all(self) -> tuple[Front, ...]:
+        """Return every door, in the order in which they open."""
+        return (*self.doors, *self.metrics)
+
+    def prepare(self) -> None:
+        """Keep the places to listen at; raises InferError where that cannot be."""
+        for front in self.all:
+            front.prepare()
+
+    async def open(self) -> None:
+        """Let all doors listen; raises the first InferError, and then none does."""
+        try:
+            for front in self.all:
+                await front.start()
+        except BaseException:
+            await self.abandon()
+            raise
+
+    async def abandon(self) -> None:
+        """Give up the places, whoever is still being served."""
+        for front in self.all:
+            await front.close(0)
+
+
 class StopSignals:
     """The two stages of being told to stop."""
 
@@ -65,43 +100,38 @@ class StopSignals:
         self._told.set()
 
 
-async def open_doors(fronts: Sequence[Front]) -> None:
-    """Let all doors listen; raises the first InferError, and then none does."""
-    try:
-        for front in fronts:
-            await front.start()
-    except BaseException:
-        for front in fronts:
-            await front.close(0)
-        raise
-
-
-async def shut_down(
-    repository: Repository, doors: Sequence[Front], metrics: Sequence[Front], timeout_s: float
-) -> None:
-    """Drain doors, then models, then end the metrics; ends the process where that takes too long."""
-    countdown = asyncio.ensure_future(_count_down(repository, timeout_s))
-    repository.stopping = True
-    for door in doors:
-        await door.stop_accepting()
-    # The door that opened first closes last: until all are served, gRPC tells newcomers why they are not.
-    for door in reversed(doors):
-        await door.close(timeout_s)
-    await repository.close()
-    for front in metrics:
-        await front.close(0)
-    countdown.cancel()
-
-
 def exit_at_once() -> None:
     """End the process without waiting for anything: threads in model code may never return."""
     os._exit(EXIT_FAILURE)
 
 
-async def _count_down(repository: Repository, timeout_s: float) -> None:
+def _out_of_time() -> None:
+    log.error("Exit timeout expired. Exiting immediately.")
+    exit_at_once()
+
+
+async def shut_down(
+    interior: Interior, fronts: Fronts, timeout_s: float, expired: Callable[[], None] = _out_of_time
+) -> None:
+    """Drain doors, then models, then end the metrics; where that takes too long `expired` is called."""
+    repository = interior.doorway.repository
+    interior.calls.stop()
+    countdown = asyncio.ensure_future(_count_down(repository, timeout_s, expired))
+    repository.stopping = True
+    for door in fronts.doors:
+        await door.stop_accepting()
+    # The door that opened first closes last: until all are served, gRPC tells newcomers why they are not.
+    for door in reversed(fronts.doors):
+        await door.close(timeout_s)
+    await repository.close()
+    for front in fronts.metrics:
+        await front.close(0)
+    countdown.cancel()
+
+
+async def _count_down(repository: Repository, timeout_s: float, expired: Callable[[], None]) -> None:
     for remaining in range(int(timeout_s), 0, -1):
         await asyncio.sleep(1)
         busy = sum(1 for servable in repository.served() if servable.busy)
         log.info("Timeout %d: Found %d model versions that have in-flight inferences", remaining, busy)
-    log.error("Exit timeout expired. Exiting immediately.")
-    exit_at_once()
+    expired()

@@ -90,6 +90,34 @@ def configure(settings: LogSettings) -> ServerLog:
     return log
 
 
+def join_logging() -> None:
+    """Send events where the program sends its own logs, unless it has configured structlog itself.
+
+    For a server that is a library: each event becomes one record of the standard library's logging.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            _spell_record,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _spell_record(
+    _logger: WrappedLogger, _method: str, event: EventDict
+) -> tuple[tuple[str], dict[str, Any]]:
+    """Spell an event as a message with its values behind it; an exception is left to the logger."""
+    exc_info = event.pop("exc_info", None)
+    words = [printable(event["event"])]
+    words += [f"{name}={_quoted(printable(value))}" for name, value in _values(event)]
+    return (" ".join(words),), {"exc_info": exc_info}
+
+
 def _formatter(log_format: LogFormat) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder()],

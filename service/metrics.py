@@ -8,12 +8,10 @@ writes both otherwise.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import accumulate
 from typing import Final, Literal
 
 import structlog
-from aiohttp.web import BaseRequest, StreamResponse
 
 from ..actors.cache import LocalCache, Store
 from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
@@ -21,10 +19,6 @@ from ..actors.repository import Repository
 from ..actors.sequence_statistics import SequenceStatistics, Spread
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
-from .doorway import Doorway
-from .http.front import HttpFront
-from .http.responses import PLAIN_TEXT, error_of, head_of, with_body
-from .listening import ListenAt
 from .machine import Machine, Reading
 from .settings import MetricsSettings
 
@@ -383,8 +377,8 @@ def _number(value: Number) -> str:
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
-class MetricsDoor:
-    """Answers those who collect metrics."""
+class Metrics:
+    """All metrics of a server, read when they are asked for."""
 
     def __init__(self, repository: Repository, settings: MetricsSettings, cache: Store | None = None) -> None:
         self._repository = repository
@@ -392,13 +386,6 @@ class MetricsDoor:
         self._latencies = settings.counter_latencies
         self._quantiles = settings.quantiles
         self._machine = Machine(settings.interval_ms / 1000) if settings.cpu else None
-
-    async def handle(self, request: BaseRequest) -> StreamResponse:
-        """Answer `GET /metrics`; every other path is empty, as with Triton."""
-        if request.method != "GET":
-            return error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
-        is_metrics = request.raw_path.partition("?")[0] == "/metrics"
-        return with_body(head_of(HTTPStatus.OK, PLAIN_TEXT), self.text() if is_metrics else b"")
 
     def text(self) -> bytes:
         """Return all metrics as they are now."""
@@ -417,9 +404,3 @@ class MetricsDoor:
             except (OSError, ValueError, LookupError) as error:
                 log.warning("the state of the machine could not be read", reason=str(error))
         yield from model_code_families(MODEL_METRICS)
-
-
-def metrics_front(doorway: Doorway, settings: MetricsSettings) -> HttpFront:
-    """Return the front that serves the metrics."""
-    door = MetricsDoor(doorway.repository, settings, doorway.cache)
-    return HttpFront("Metrics Service", ListenAt(settings.address, settings.port), door.handle)

@@ -1,5 +1,6 @@
 """What is shipped is what is in the tree, and what is installed is what is pinned."""
 
+import ast
 import importlib.metadata
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -87,3 +89,19 @@ def test_everything_that_is_needed_is_pinned_and_nothing_else() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if not line.startswith("#")}
     assert pinned == found.keys() - {"deuteron"} | installers
+
+
+def test_what_type_checkers_see_is_what_programs_get() -> None:
+    """The public names stand twice in the root: in imports for type checkers, and in the table."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    seen = {
+        alias.asname: f".{node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert seen == deuteron.HOMES
+    for name in seen:
+        assert getattr(deuteron, str(name)).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        deuteron.nothing  # type: ignore[attr-defined] # noqa: B018 - to read it is the test

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _NOT_THE_MODEL: Final = (
-    str(Path(__file__).parent),
+    str(Path(__file__).parents[1]),
     str(Path(importlib.__file__).parent),
     "<frozen importlib",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deuteron.backends.fingerprints import Fingerprints, take_fingerprints
+from deuteron.backends.fingerprints import Fingerprints
 from deuteron.backends.model_directory import ModelDirectory
 
 Take = Callable[[], Fingerprints]
@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def take(model: Path) -> Take:
-    return lambda: take_fingerprints(ModelDirectory(model))
+    return lambda: ModelDirectory(model).fingerprints()
 
 
 def test_untouched_files_have_the_same_fingerprints(take: Take) -> None:

@@ -17,7 +17,7 @@ from deuteron.service.doorway import Doorway
 from deuteron.service.grpc.front import GrpcFront, grpc_front
 from deuteron.service.http.door import http_front
 from deuteron.service.http.front import HttpFront
-from deuteron.service.metrics import metrics_front
+from deuteron.service.http.metrics import metrics_front
 from deuteron.service.settings import (
     ControlMode,
     GrpcSettings,

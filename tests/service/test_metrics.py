@@ -27,7 +27,7 @@ from deuteron.service.metrics import (
     GAUGES,
     LATENCIES,
     Family,
-    MetricsDoor,
+    Metrics,
     Sample,
     exposition,
     model_code_families,
@@ -120,7 +120,7 @@ async def test_all_metrics_of_a_model_line_by_line(tmp_path: Path) -> None:
         statistics.succeeded(4_000, 2_100_000, 1, execution)
         statistics.failed(70_000_000_000, "BACKEND")
         settings = MetricsSettings(cpu=False, quantiles=(0.5, 0.999))
-        lines = MetricsDoor(repository, settings).text().decode().splitlines()
+        lines = Metrics(repository, settings).text().decode().splitlines()
     me = '_team="vision",model="watched",version="1"'
     expected = [
         *(
@@ -169,14 +169,14 @@ async def test_a_summary_without_recent_requests_has_no_quantiles(tmp_path: Path
     options = LoadOptions(latencies=LatencyOptions(histograms=False, summaries=True))
     async with Repository([tmp_path], Catalog(), options) as repository:
         await repository.load_at_start(None)
-        text = MetricsDoor(repository, MetricsSettings(cpu=False)).text().decode()
+        text = Metrics(repository, MetricsSettings(cpu=False)).text().decode()
     me = '_team="vision",model="watched",version="1"'
     assert f'nv_inference_queue_summary_us{{{me},quantile="0.5"}} NaN\n' in text
     assert "histogram" not in text
 
 
 async def test_every_family_has_its_published_type(doorway: Doorway) -> None:
-    text = MetricsDoor(doorway.repository, MetricsSettings()).text().decode()
+    text = Metrics(doorway.repository, MetricsSettings()).text().decode()
     for metric in (*COUNTS, *LATENCIES, *GAUGES):
         assert f"# TYPE {metric.name} {metric.kind}\n" in text
     assert "# TYPE nv_inference_request_failure counter\n" in text
@@ -184,9 +184,7 @@ async def test_every_family_has_its_published_type(doorway: Doorway) -> None:
 
 
 async def test_what_is_switched_off_is_left_out(doorway: Doorway) -> None:
-    text = (
-        MetricsDoor(doorway.repository, MetricsSettings(cpu=False, counter_latencies=False)).text().decode()
-    )
+    text = Metrics(doorway.repository, MetricsSettings(cpu=False, counter_latencies=False)).text().decode()
     assert "_duration_us" not in text
     assert "nv_cpu" not in text
     assert "nv_inference_count" in text
@@ -251,7 +249,7 @@ async def test_the_door_tells_the_metrics_of_all_model_code(doorway: Doorway) ->
     family = MODEL_METRICS.hold("made_by_a_model", "x", MetricKind.GAUGE)
     series = family.hold(())
     family.set(series, 7)
-    assert b"\nmade_by_a_model 7\n" in MetricsDoor(doorway.repository, MetricsSettings()).text()
+    assert b"\nmade_by_a_model 7\n" in Metrics(doorway.repository, MetricsSettings()).text()
     family.release(series)
     MODEL_METRICS.release(family)
 
@@ -291,7 +289,7 @@ def test_a_reading_holds_for_the_interval(proc: Callable[[int, int], Path]) -> N
 async def test_a_machine_that_cannot_be_read_costs_only_its_own_metrics(
     doorway: Doorway, proc: Callable[[int, int], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = MetricsDoor(doorway.repository, MetricsSettings(interval_ms=0))
+    door = Metrics(doorway.repository, MetricsSettings(interval_ms=0))
     path = proc(1, 1)
     door._machine = Machine(0, path)
     (path / "stat").write_text("")
@@ -309,6 +307,6 @@ async def test_the_document_names_every_metric_there_is(tmp_path: Path) -> None:
     options = LoadOptions(latencies=LatencyOptions(summaries=True), cache=cache)
     async with Repository([tmp_path], Catalog(), options) as repository:
         await repository.load_at_start(None)
-        text = MetricsDoor(repository, MetricsSettings(), cache).text().decode()
+        text = Metrics(repository, MetricsSettings(), cache).text().decode()
     told = set(re.findall(r"^# TYPE (nv_\w+) ", text, re.MULTILINE))
     assert set(re.findall(r"`(nv_\w+)`", DOCUMENT)) == told

@@ -64,7 +64,7 @@ class Admission:
         request.batch_size = self._batch_size(request)
         if len(self._required) != self._inputs and not self._required <= inputs.keys():
             raise self._wrong_number_of_inputs(request)
-        for name, tensor in inputs.items():
+        for name, tensor in reversed(inputs.items()):
             self._rules[name].check(tensor, request.id)
         for rule in self._reshapes:
             if rule.name in inputs:
@@ -75,7 +75,8 @@ class Admission:
     def _batch_size(self, request: Request) -> int:
         """Return the rows all inputs agree on, 1 for a model without batches; raises InferError."""
         rows: int | None = None
-        for name, tensor in request.inputs.items():
+        # Of several bad inputs Triton mostly tells of the last, for so its hash table gives them out.
+        for name, tensor in reversed(request.inputs.items()):
             rule = self._rules.get(name)
             if rule is None:
                 raise invalid(f"unexpected inference input '{name}' for model '{self._model_name}'")

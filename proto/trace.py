@@ -10,6 +10,7 @@ from typing import Final
 
 from .datatypes import Datatype
 from .tensor import Shape, Tensor
+from .trace_context import TraceContext, new_trace
 from .trace_level import TraceLevel
 
 MAX_SHOWN: Final = 8 << 20
@@ -28,6 +29,23 @@ class ShownTensor:
     """None where they were too many."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The spans of a trace: that of the request to a model, and what there is above it."""
+
+    request: TraceContext
+    root: TraceContext | None = None
+    """The span of the front; None where another model asks."""
+    caller: TraceContext | None = None
+    """What the client handed over, if it did."""
+
+    @classmethod
+    def below(cls, caller: TraceContext | None) -> "Spans":
+        """Return the spans of a request of a client, in the trace that it handed over or in a new one."""
+        root = new_trace() if caller is None else caller.child()
+        return cls(root.child(), root, caller)
+
+
 @dataclass(slots=True)
 class Trace:
     """Moments and tensors of one request to one model; changed on the loop only."""
@@ -37,6 +55,8 @@ class Trace:
     level: TraceLevel
     parent_id: int = 0
     """The trace of the request that this one was made for; 0 where a client made it."""
+    spans: Spans | None = None
+    """What identifies it where traces are exported as spans."""
     id: int = field(init=False)
     model_name: str = ""
     model_version: int = 0
@@ -51,7 +71,8 @@ class Trace:
 
     def child(self) -> "Trace":
         """Return the trace of a request that is made for this one."""
-        child = Trace(self.ids, self.level, self.id)
+        spans = None if self.spans is None else Spans(self.spans.request.child())
+        child = Trace(self.ids, self.level, self.id, spans)
         self.children.append(child)
         return child
 

@@ -6,7 +6,7 @@ in `options`; what several options mean together is told here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import reduce
 from itertools import combinations
@@ -20,8 +20,16 @@ from .listening import UNIX, ListenAt
 from .option import Option, Presence, default_of
 from .options import OPTIONS
 from .policy import Policy, policy_of
-from .settings import CacheSettings, ControlMode, Settings, TlsSettings, TraceSettings
-from .values import FLAG, OptionError, read_repository
+from .settings import (
+    CacheSettings,
+    ControlMode,
+    Settings,
+    SpanSettings,
+    TlsSettings,
+    TraceMode,
+    TraceSettings,
+)
+from .values import FLAG, OptionError, read_positive, read_repository
 
 ALL_MODELS: Final = "*"
 SIZE_OF_CACHE: Final = "response-cache-byte-size"
@@ -110,13 +118,14 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
         **metrics_config,
     )
     grpc_tls = replace(settings.grpc_tls, enabled=settings.grpc_tls.enabled or settings.grpc_tls.mutual)
+    trace = _trace(given, environment)
     backends: dict[str, dict[str, str]] = {}
     for backend, setting, value in given.get("backend-config", []):
         backends.setdefault(backend, {})[setting] = value
     return replace(
         settings,
         cache=_cache(given, environment),
-        trace=_trace(given),
+        trace=trace,
         repository=repository,
         http=replace(settings.http, policy=_policy(given, "http-restricted-api", "api")),
         grpc=replace(
@@ -125,7 +134,7 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
         grpc_tls=grpc_tls,
         metrics=metrics,
         backends=backends,
-        remarks=tuple(_remarks(given)),
+        remarks=tuple(_remarks(given, trace)),
     )
 
 
@@ -154,17 +163,38 @@ _DEPRECATED_TRACE: Final = {
 """Options of their own that say what a setting of --trace-config says too."""
 
 
-def _trace(given: Given) -> TraceSettings:
+_SPAN_DEFAULTS: Final = {
+    "OTEL_BSP_MAX_QUEUE_SIZE": "bsp_max_queue_size",
+    "OTEL_BSP_SCHEDULE_DELAY": "bsp_schedule_delay",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "bsp_max_export_batch_size",
+}
+"""Variables of the environment that say what the command line does not."""
+
+
+def _trace(given: Given, environment: Mapping[str, str]) -> TraceSettings:
     """Return what the options about traces come to; levels add up, unless one of them is OFF."""
     pairs = [(field, value) for name, field in _DEPRECATED_TRACE.items() for value in given.get(name, [])]
     pairs += given.get("trace-config", [])
     settings: dict[str, Any] = dict(pairs)
-    settings.pop("mode", None)
+    spans = {each.name: settings.pop(each.name) for each in fields(SpanSettings) if each.name in settings}
+    if "resource" in spans:
+        spans["resource"] = tuple(value for field, value in pairs if field == "resource")
+    for variable, field in _SPAN_DEFAULTS.items():
+        if variable in environment and field not in spans:
+            spans[field] = _of_environment(variable, environment[variable])
+    settings["spans"] = SpanSettings(**spans)
     levels = [value for field, value in pairs if field == "level"]
     if levels:
         off = TraceLevel.OFF in levels
         settings["level"] = TraceLevel.OFF if off else reduce(or_, levels)
     return TraceSettings(**settings)
+
+
+def _of_environment(variable: str, text: str) -> int:
+    try:
+        return read_positive(variable, text)
+    except OptionError as error:
+        raise OptionError(f'Bad option: "{variable}".\n{error}') from None
 
 
 def _cache(given: Given, environment: Mapping[str, str]) -> CacheSettings | None:
@@ -206,7 +236,7 @@ def _last(given: Given, name: str) -> object:
     return values[-1] if values else default_of(OPTIONS[name])
 
 
-def _remarks(given: Given) -> Iterator[str]:
+def _remarks(given: Given, trace: TraceSettings) -> Iterator[str]:
     for name in given:
         if OPTIONS[name].presence is Presence.INERT:
             yield f"--{name} has no effect here"
@@ -217,8 +247,9 @@ def _remarks(given: Given) -> Iterator[str]:
     for name in _DEPRECATED_TRACE:
         if name in given:
             yield f"--{name} is deprecated, use --trace-config"
-    trace = _trace(given)
-    if trace.level is not TraceLevel.OFF and trace.file is None:
+    if trace.level & TraceLevel.TENSORS and trace.mode is TraceMode.OPENTELEMETRY:
+        yield "tensors are not traced in the mode opentelemetry"
+    if trace.level is not TraceLevel.OFF and trace.mode is TraceMode.TRITON and trace.file is None:
         yield "nothing is traced without --trace-config triton,file=<path>"
 
 

@@ -6,6 +6,7 @@ the front adds is when it received the request and when it sent the response. Re
 no observation: they pay for one question, whether anything is observed at all.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ..actors.tracing import trace_job, trace_responses
 from ..proto.errors import Fault, InferError
 from ..proto.message import Request, Response
 from ..proto.trace import Trace
+from ..proto.trace_context import read_context
 from .access_log import AccessLog
 from .logs import printable
 from .settings import TraceSettings
@@ -40,6 +42,9 @@ HTTP: Final = Front("HTTP", "HTTP_RECV_START", "HTTP_RECV_END", "HTTP_SEND_START
 GRPC: Final = Front("gRPC", "GRPC_WAITREAD_START", "GRPC_WAITREAD_END", "GRPC_SEND_START", "GRPC_SEND_END")
 
 
+Headers = Iterable[tuple[str | bytes, str | bytes]]
+
+
 class Observer:
     """Decides who is observed; used on the loop."""
 
@@ -53,10 +58,14 @@ class Observer:
         self._reconsider()
 
     def begin(
-        self, front: Front, received: Instant, request: Request, model: Servable
+        self, front: Front, received: Instant, request: Request, model: Servable, headers: Headers
     ) -> "Observation | None":
-        """Return the observation of a request that a front began to receive then, if it is observed."""
-        sampled = self._tracer.sample(model.name)
+        """Return the observation of a request that a front began to receive then, if it is observed.
+
+        Its headers, or the metadata of its call, may tell the trace that it is part of.
+        """
+        caller = read_context(headers) if self._tracer.takes_contexts else None
+        sampled = self._tracer.sample(model.name, caller)
         access_log = self._access_log if self._access_log is not None and self._access_log.wants() else None
         if sampled is None and access_log is None:
             return None
@@ -151,7 +160,7 @@ class Observation:
     def send(self, response: Response) -> None:
         """Take a response of the model and pass it on."""
         moment = now()
-        if not response.silent:
+        if not response.silent and not self._closed:
             self._responses.append(moment)
         if self._request.trace is not None:
             trace_responses(self._request.trace, response)
@@ -159,6 +168,8 @@ class Observation:
             self._error = response.error
         if response.final:
             self._ended = moment
+            if self._closed and self._job is not None:
+                self._write_trace_of_given_up(self._job, response)
         self._reply.send(response)
 
     def sent(self, began: Instant) -> None:
@@ -176,19 +187,32 @@ class Observation:
         if isinstance(error, InferError):
             self._error = error
         elif not self._ended:
+            # The log has it now; the trace goes on, for what was given up is often executed all the same.
             self._error = InferError(Fault.CANCELLED, "")
+            self._log()
+            return
         job = self._job
         if job is not None and job.execution is None and self._error is None and self._model.config.decoupled:
             job.on_settled = self._tell
         else:
             self._tell()
 
+    def _write_trace_of_given_up(self, job: Job, last: Response) -> None:
+        """Write the trace of a request that its model has come to the end of, long after its front."""
+        if job.execution is None and last.error is None and self._model.config.decoupled:
+            job.on_settled = self._write_trace
+        else:
+            self._write_trace()
+
     def _tell(self) -> None:
-        if self._sampled is not None and self._job is not None:
-            self._write_trace(*self._sampled, self._job)
+        self._write_trace()
         self._log()
 
-    def _write_trace(self, trace: Trace, sampler: Sampler, job: Job) -> None:
+    def _write_trace(self) -> None:
+        if self._sampled is None or self._job is None:
+            return
+        trace, sampler = self._sampled
+        job = self._job
         front = self._front
         trace_job(trace, job, self._model.name, self._model.version, self._ended or now())
         trace.mark(front.receive_start, self._received)

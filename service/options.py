@@ -224,7 +224,10 @@ GROUPS: Final = (
                 values.TRACE_CONFIG,
                 "Which requests are traced: level=<OFF|TIMESTAMPS|TENSORS>, rate=<every so many, 1000>, "
                 "count=<at most, -1>; and where to: triton,file=<path>, triton,log-frequency=<traces to a "
-                f"file, 0>. {REPEATABLE}",
+                "file, 0>; or with mode=opentelemetry to a collector: opentelemetry,url=<address>, "
+                "opentelemetry,resource=<key>=<value>, opentelemetry,bsp_max_queue_size=<spans>, "
+                "opentelemetry,bsp_schedule_delay=<milliseconds>, "
+                f"opentelemetry,bsp_max_export_batch_size=<spans>. {REPEATABLE}",
                 repeatable=True,
             ),
             deprecated("trace-file", values.PATH, "triton,file"),

@@ -179,6 +179,29 @@ class LogSettings:
     """The file to append to; None is standard error."""
 
 
+class TraceMode(Enum):
+    """Where traces go; the values are the words of `--trace-config mode=`."""
+
+    TRITON = "triton"
+    """To a file."""
+    OPENTELEMETRY = "opentelemetry"
+    """To a collector, as spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSettings:
+    """How spans are exported: OTLP over HTTP, in batches; the fields are called as Triton's settings are."""
+
+    url: str = "http://localhost:4318/v1/traces"
+    resource: tuple[str, ...] = ()
+    """What is told of this server besides, each as `key=value`."""
+    bsp_max_queue_size: int = 2048
+    """Spans that wait to be exported; what comes on top is dropped."""
+    bsp_schedule_delay: int = 5000
+    """Milliseconds from one export to the next."""
+    bsp_max_export_batch_size: int = 512
+
+
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
     """Which requests are traced, and what of them."""
@@ -192,6 +215,8 @@ class TraceSettings:
     """Traces that go to a file together; 0 is all of them, when the server stops."""
     file: Path | None = None
     """The file that traces go to; None is nowhere."""
+    mode: TraceMode = TraceMode.TRITON
+    spans: SpanSettings = SpanSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ traces go is not among the fields: a path never comes over the network.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from ..actors.repository import Repository
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.trace_level import TraceLevel
-from .settings import TraceSettings
+from .settings import TraceMode, TraceSettings
 
 _UINT32_MAX: Final = 2**32 - 1
 _INT32_MAX: Final = 2**31 - 1
@@ -49,7 +49,7 @@ def _check(settings: TraceSettings) -> None:
     reason = ""
     if not settings.rate:
         reason = "sample rate must be non-zero"
-    elif settings.file is None:
+    elif settings.mode is TraceMode.TRITON and settings.file is None:
         reason = "trace file name is not given"
     if reason:
         raise invalid(f"Attempting to set invalid trace setting :{reason}")
@@ -57,14 +57,20 @@ def _check(settings: TraceSettings) -> None:
 
 def members(settings: TraceSettings) -> dict[str, str | list[str]]:
     """Return the settings as both protocols tell them."""
-    return {
+    told: dict[str, str | list[str]] = {
         "trace_level": level_names(settings.level),
         "trace_rate": str(settings.rate),
         "trace_count": str(settings.count),
-        "log_frequency": str(settings.log_frequency),
-        "trace_file": "" if settings.file is None else str(settings.file),
-        "trace_mode": "triton",
     }
+    if settings.mode is TraceMode.OPENTELEMETRY:
+        told["trace_mode"] = settings.mode.value
+        for name, value in asdict(settings.spans).items():
+            if value:
+                told[name] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return told
+    told["log_frequency"] = str(settings.log_frequency)
+    told["trace_file"] = "" if settings.file is None else str(settings.file)
+    return told | {"trace_mode": settings.mode.value}
 
 
 def level_names(level: TraceLevel) -> list[str]:

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from ..proto.trace_level import TraceLevel
 from .header_pattern import compile_pattern
 from .policy import Group
-from .settings import Compression, ControlMode, HttpEngine, LogFormat
+from .settings import Compression, ControlMode, HttpEngine, LogFormat, TraceMode
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -93,16 +94,17 @@ def _word_of(words: type[Word], complaint: str, *, folded: bool = True) -> Calla
     return read
 
 
+def read_positive(name: str, text: str) -> int:
+    """Return an integer above zero; raises `OptionError` with the name of what it was read for."""
+    number = read_int(text)
+    if number <= 0:
+        raise OptionError(f"Error: {name} must be greater than 0.")
+    return number
+
+
 def _positive(option: str) -> Callable[[str], int]:
     """Return what reads an integer above zero."""
-
-    def read(text: str) -> int:
-        number = read_int(text)
-        if number <= 0:
-            raise OptionError(f"Error: --{option} must be greater than 0.")
-        return number
-
-    return read
+    return partial(read_positive, f"--{option}")
 
 
 def _read_config_name(text: str) -> str:
@@ -235,24 +237,37 @@ def _read_unsigned(text: str) -> int:
     return number
 
 
-def _read_trace_mode(text: str) -> str:
-    mode = text.lower()
-    if mode == "opentelemetry":
-        raise OptionError("--trace-config mode=opentelemetry is not available in this version of deuteron")
-    if mode != "triton":
+def _read_trace_mode(text: str) -> TraceMode:
+    try:
+        return TraceMode(text.lower())
+    except ValueError:
         raise OptionError(
             f'invalid value for trace mode option: {text}. Available options are "triton" and "opentelemetry"'
-        )
-    return mode
+        ) from None
 
 
-_TRACE_CONFIG: Final[Mapping[tuple[str, str], tuple[str, Callable[[str], object]]]] = {
-    ("", "level"): ("level", _read_trace_level),
-    ("", "rate"): ("rate", _read_unsigned),
-    ("", "count"): ("count", _read_trace_count),
-    ("", "mode"): ("mode", _read_trace_mode),
-    ("triton", "file"): ("file", Path),
-    ("triton", "log-frequency"): ("log_frequency", _read_unsigned),
+def _read_resource(text: str) -> str:
+    key, equals, _ = text.partition("=")
+    if not (key and equals):
+        raise OptionError(f"a resource is told as <key>=<value>. Got {text}")
+    return text
+
+
+_TRACE_CONFIG: Final[Mapping[tuple[TraceMode | None, str], tuple[str, Callable[[str], object]]]] = {
+    (None, "level"): ("level", _read_trace_level),
+    (None, "rate"): ("rate", _read_unsigned),
+    (None, "count"): ("count", _read_trace_count),
+    (None, "mode"): ("mode", _read_trace_mode),
+    (TraceMode.TRITON, "file"): ("file", Path),
+    (TraceMode.TRITON, "log-frequency"): ("log_frequency", _read_unsigned),
+    (TraceMode.OPENTELEMETRY, "url"): ("url", lambda url: url if "://" in url else f"http://{url}"),
+    (TraceMode.OPENTELEMETRY, "resource"): ("resource", _read_resource),
+    (TraceMode.OPENTELEMETRY, "bsp_max_queue_size"): ("bsp_max_queue_size", _positive("bsp_max_queue_size")),
+    (TraceMode.OPENTELEMETRY, "bsp_schedule_delay"): ("bsp_schedule_delay", _positive("bsp_schedule_delay")),
+    (TraceMode.OPENTELEMETRY, "bsp_max_export_batch_size"): (
+        "bsp_max_export_batch_size",
+        _positive("bsp_max_export_batch_size"),
+    ),
 }
 
 
@@ -267,7 +282,7 @@ def read_trace_config(text: str) -> tuple[str, object]:
     setting, _, value = (rest if comma else text).partition("=")
     if not setting or not value:
         raise OptionError(f"--trace-config option format is '<trace mode>,<setting>=<value>'. Got {text}")
-    known = _TRACE_CONFIG.get((_read_trace_mode(mode) if comma else "", setting))
+    known = _TRACE_CONFIG.get((_read_trace_mode(mode) if comma else None, setting))
     if known is None:
         raise OptionError(f"--trace-config knows no setting '{text.partition('=')[0]}'")
     field, read = known

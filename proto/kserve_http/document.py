@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from ..errors import InferError, internal, invalid
+from ..errors import Fault, InferError, internal, invalid
 from ..tensor import Raw
 
 DEFAULT_MAX_INPUT_SIZE: Final = 64 << 20
@@ -52,6 +52,10 @@ _WORDS: Final = {
     "Invalid control character": "Invalid escape character in string.",
 }
 """How a complaint of the standard library begins → what rapidjson says."""
+
+
+class NestedTooDeepError(InferError):
+    """The error of a JSON text with more arrays within arrays than can be followed."""
 
 
 def check_document_size(size: int, most: int) -> None:
@@ -104,7 +108,7 @@ def _parse_patiently(text: str) -> object:
         words, at = _diagnose(text, mistake)
         raise _unreadable(text, words, at) from None
     except RecursionError:
-        raise invalid(f"Unable to parse 'data': {TOO_DEEP}") from None
+        raise NestedTooDeepError(Fault.INVALID_ARG, f"Unable to parse 'data': {TOO_DEEP}") from None
     except ValueError:  # Python reads no integers of so many digits
         number = _LONG_NUMBER.search(text)
         at = number.start() if number else 0

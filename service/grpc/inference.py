@@ -10,19 +10,24 @@ from ...proto.model_version import parse_model_version
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
 from ..observer import GRPC
+from .forwarding import Forward
+from .rpc import Context
 
 
 class Inference:
     """The handler that asks models."""
 
-    def __init__(self, doorway: Doorway) -> None:
+    def __init__(self, doorway: Doorway, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
         self._memory = doorway.shared_memory
+        self._forward = forward
 
-    async def infer(self, message: pb.ModelInferRequest) -> Message:
+    async def infer(self, message: pb.ModelInferRequest, context: Context) -> Message:
         """Answer one inference request; raises InferError for whatever keeps it from being served."""
         received = now() if self._observer.active else None
+        if self._forward is not None:
+            self._forward(message, context)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         if model.config.decoupled:
             raise InferError(
@@ -33,7 +38,8 @@ class Inference:
             asked, forms = kserve_grpc.decode_infer(message, model, regions)
             observation = None
             if received is not None:
-                observation = self._observer.begin(GRPC, received, asked, model)
+                metadata = context.invocation_metadata() or ()
+                observation = self._observer.begin(GRPC, received, asked, model, metadata)
             if observation is None:
                 return kserve_grpc.encode_infer(model, asked, await ask(model, asked), forms)
             try:

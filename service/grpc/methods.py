@@ -41,7 +41,9 @@ def rpc_handlers(
     def answered(
         message_type: type[Asked], answer: Callable[[Asked], Awaitable[Message]]
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        return grpc.unary_unary_rpc_method_handler(unary(gate, message_type, answer))
+        return grpc.unary_unary_rpc_method_handler(
+            unary(gate, message_type, lambda asked, _context: answer(asked))
+        )
 
     information = Information(doorway)
     control = ModelControl(doorway)
@@ -50,7 +52,7 @@ def rpc_handlers(
     stream = StreamInference(doorway, gate, streams, forward)
     methods = {
         "ModelInfer": grpc.unary_unary_rpc_method_handler(
-            unary(gate, pb.ModelInferRequest, Inference(doorway).infer, forward)
+            unary(gate, pb.ModelInferRequest, Inference(doorway, forward).infer)
         ),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(stream.infer),
         "ServerLive": answered(pb.ServerLiveRequest, information.server_live),

@@ -83,22 +83,15 @@ def shutting_down() -> InferError:
 def unary(
     gate: Gate,
     message_type: type[Asked],
-    answer: Callable[[Asked], Awaitable[Message]],
-    amend: Callable[[Asked, Context], None] | None = None,
+    answer: Callable[[Asked, Context], Awaitable[Message]],
 ) -> Unary:
-    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises.
-
-    What the call itself tells, beside its message, `amend` may write into the message before it is answered.
-    """
+    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises."""
     read = message_type.FromString
 
     async def call(body: bytes, context: Context) -> bytes:
         try:
             with gate:
-                asked = _read(read, body)
-                if amend is not None:
-                    amend(asked, context)
-                return written(await answer(asked))
+                return written(await answer(_read(read, body), context))
         except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
             await end_with(context, error)
 

@@ -239,7 +239,8 @@ class Stream:
             self._line.pop()
         self._open.add(slot)
         if received is not None:
-            slot.observation = self._observer.begin(GRPC, received, slot.asked, model)
+            metadata = self._context.invocation_metadata() or ()
+            slot.observation = self._observer.begin(GRPC, received, slot.asked, model, metadata)
         (slot.observation or model).infer(slot.asked, slot)
 
     def take(self, slot: _Slot, response: Response) -> None:

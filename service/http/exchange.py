@@ -44,7 +44,7 @@ class Exchange(SoleReply):
             self._loan = inference.lend()
             asked, self._forms = inference.read(model, body, head.json_length, head.headers, self._loan)
             if received is not None:
-                self._observation = inference.observe(received, asked, model)
+                self._observation = inference.observe(received, asked, model, head.headers)
             askable: Askable = model if self._observation is None else self._observation
             askable.infer(asked, self)
             self._asked = asked

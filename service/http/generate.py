@@ -45,7 +45,7 @@ class Generate:
         model, asked = await self._read(request, match)
         observation = None
         if received is not None:
-            observation = self._observer.begin(HTTP, received, asked, model)
+            observation = self._observer.begin(HTTP, received, asked, model, request.raw_headers)
         first: Response | None = None
         count = 0
         reply = StreamReply()
@@ -72,7 +72,7 @@ class Generate:
         model, asked = await self._read(request, match)
         observation = None
         if received is not None:
-            observation = self._observer.begin(HTTP, received, asked, model)
+            observation = self._observer.begin(HTTP, received, asked, model, request.raw_headers)
         reply = StreamReply()
         (observation or model).infer(asked, reply)
         answer: ChunkedResponse | None = None

@@ -65,7 +65,9 @@ class Inference:
         with self.lend() as regions:
             asked, forms = self.read(model, body, json_length, request.raw_headers, regions)
             accepted = headers.get(hdrs.ACCEPT_ENCODING)
-            observation = None if received is None else self.observe(received, asked, model)
+            observation = (
+                None if received is None else self.observe(received, asked, model, request.raw_headers)
+            )
             if observation is None:
                 response = await ask(model, asked)
                 return await _encoded(kserve_http.encode_infer(model, asked, response, forms), accepted)
@@ -99,9 +101,11 @@ class Inference:
             asked.parameters = {**asked.parameters, **self._forwarding.select(headers)}
         return asked, forms
 
-    def observe(self, received: Instant, asked: Request, model: Servable) -> Observation | None:
+    def observe(
+        self, received: Instant, asked: Request, model: Servable, headers: RawHeaders
+    ) -> Observation | None:
         """Return the observation of a request, if it is observed."""
-        return self.observer.begin(HTTP, received, asked, model)
+        return self.observer.begin(HTTP, received, asked, model, headers)
 
     def knows(self, match: Match) -> bool:
         """Whether there is a version to ask."""

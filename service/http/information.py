@@ -6,6 +6,7 @@ import orjson
 from aiohttp.web import BaseRequest, StreamResponse
 
 from ...proto.errors import invalid
+from ...proto.kserve_http.document import NestedTooDeepError
 from .. import information
 from ..doorway import Doorway
 from .bodies import read_json
@@ -58,8 +59,11 @@ class Information:
 
     async def repository_index(self, request: BaseRequest, _match: Match) -> StreamResponse:
         """List the models there are; a repository named in the path makes no difference."""
-        members = await read_json(request, self._max_input_size)
-        ready = members.get("ready", False)
+        try:
+            members = await read_json(request, self._max_input_size)
+            ready = members.get("ready", False)
+        except NestedTooDeepError:
+            ready = None  # nothing here is made of arrays
         if not isinstance(ready, bool):
             raise invalid("Invalid value for 'ready': expected a boolean")
         return json_body(orjson.dumps(information.repository_index(self._repository, ready_only=ready)))

@@ -127,7 +127,7 @@ REFUSED = {
     "inputs that differ in batch size": (
         BATCHING,
         Request("m", inputs={"A": A, "B": tensor(INT32, 3, 3, 2)}),
-        f"{RID}input 'B' batch size does not match other inputs for 'm'",
+        f"{RID}input 'A' batch size does not match other inputs for 'm'",
     ),
     "a batch too large": (
         BATCHING,

@@ -443,6 +443,12 @@ async def test_explicit_mode_loads_and_unloads(
         ),
         ("/models/simple/unload", b'{"parameters":{"unload_dependents":1}}', 500, "as boolean"),
         ("/index", b'{"ready":1}', 400, "Invalid value for 'ready': expected a boolean"),
+        (
+            "/index",
+            b'{"ready":' + b"[" * 250_000 + b"]" * 250_000 + b"}",
+            400,
+            "Invalid value for 'ready': expected a boolean",
+        ),
         ("/index", b"{", 500, "failed to parse the request JSON buffer"),
     ):
         async with session.post(URL(base + path, encoded=True), data=body) as response:

@@ -1,6 +1,7 @@
 """Requests are traced as the settings say, settings follow each other as Triton's do, and files are whole."""
 
 import json
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -13,10 +14,11 @@ from deuteron.proto.datatypes import Datatype
 from deuteron.proto.errors import InferError
 from deuteron.proto.tensor import Tensor
 from deuteron.proto.trace import MAX_SHOWN, Trace
+from deuteron.proto.trace_context import TraceContext
 from deuteron.proto.trace_level import TraceLevel
 from deuteron.service import trace_file, trace_settings
-from deuteron.service.settings import TraceSettings
-from deuteron.service.tracer import Tracer
+from deuteron.service.settings import TraceMode, TraceSettings
+from deuteron.service.tracer import Sampler, Sink, Tracer
 
 ON = TraceLevel.TIMESTAMPS
 
@@ -309,3 +311,70 @@ def test_a_trace_names_its_model_its_request_and_its_parent() -> None:
         {"id": 2, "model_name": "m", "model_version": 3, "request_id": 'quote " \n ?', "parent_id": 1},
         {"id": 2, "timestamps": [{"name": "REQUEST_START", "ns": 17}]},
     ]
+
+
+# --- spans ---
+
+
+class Exported:
+    """Takes traces in the place of a collector."""
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+    def export(self, trace: Trace) -> None:
+        self.traces.append(trace)
+
+    def close(self) -> None:
+        pass
+
+
+def sampler(exported: Exported, rate: int = 1, count_: int = -1, level: TraceLevel = ON) -> Sampler:
+    return Sampler(TraceSettings(level, rate, count_), count(1), Sink(spans=exported))
+
+
+def test_who_brings_a_trace_along_is_always_traced() -> None:
+    caller = TraceContext(7, 8)
+    for rate, count_ in ((0, -1), (1000, -1), (1, 0)):
+        one = sampler(Exported(), rate, count_)
+        assert one.sample() is None
+        found = one.sample(caller)
+        assert found is not None
+        assert found.spans is not None
+        assert (found.spans.caller, found.spans.request.trace_id) == (caller, 7)
+
+
+def test_a_trace_of_its_own_is_sampled_and_exported_at_once() -> None:
+    exported = Exported()
+    one = sampler(exported, rate=2)
+    assert one.sample() is None
+    found = one.sample()
+    assert found is not None
+    one.collect(found)
+    assert exported.traces == [found]
+
+
+def test_spans_show_no_tensors() -> None:
+    exported = Exported()
+    assert sampler(exported, level=TraceLevel.TENSORS).sample(TraceContext(7, 8)) is None
+    both = sampler(exported, level=TraceLevel.TENSORS | ON).sample()
+    assert both is not None
+    assert both.level is ON
+
+
+def test_a_child_is_a_span_below_its_parent() -> None:
+    parent = sampler(Exported()).sample()
+    assert parent is not None
+    child = parent.child()
+    assert parent.spans is not None
+    assert child.spans is not None
+    assert child.spans.request.trace_id == parent.spans.request.trace_id
+    assert child.spans.request.span_id != parent.spans.request.span_id
+    assert child.spans.root is None
+
+
+def test_without_the_sdk_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.delitem(sys.modules, "deuteron.service.span_export", raising=False)
+    with pytest.raises(InferError, match=r"pip install 'deuteron\[otel\]'"):
+        Tracer(TraceSettings(mode=TraceMode.OPENTELEMETRY))

@@ -16,4 +16,6 @@ class InferenceTrace:
 
     def get_context(self) -> str | None:
         """Return the context of the trace as JSON, None where there is none."""
-        return None
+        if self.source is None or self.source.spans is None:
+            return None
+        return self.source.spans.request.as_json()

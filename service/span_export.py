@@ -50,9 +50,9 @@ class SpanExport:
         told = dict(each.split("=", 1) for each in settings.resource)
         self._resource = Resource.create({"service.name": SERVICE, **told})
         self._processor = BatchSpanProcessor(
-            OTLPSpanExporter(endpoint=settings.url),
+            OTLPSpanExporter(endpoint=_endpoint(settings.url)),
             max_queue_size=max(settings.bsp_max_queue_size, settings.bsp_max_export_batch_size),
-            schedule_delay_millis=settings.bsp_schedule_delay,
+            schedule_delay_millis=max(settings.bsp_schedule_delay, 1),
             max_export_batch_size=settings.bsp_max_export_batch_size,
         )
 
@@ -65,6 +65,11 @@ class SpanExport:
     def close(self) -> None:
         """Send what is left; blocks until it is sent, or cannot be."""
         self._processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _endpoint(url: str) -> str:
+    """Return an address with its scheme, which operators of Triton leave out."""
+    return url if "://" in url else f"http://{url}"
 
 
 class _Spelling:

@@ -260,10 +260,10 @@ _TRACE_CONFIG: Final[Mapping[tuple[TraceMode | None, str], tuple[str, Callable[[
     (None, "mode"): ("mode", _read_trace_mode),
     (TraceMode.TRITON, "file"): ("file", Path),
     (TraceMode.TRITON, "log-frequency"): ("log_frequency", _read_unsigned),
-    (TraceMode.OPENTELEMETRY, "url"): ("url", lambda url: url if "://" in url else f"http://{url}"),
+    (TraceMode.OPENTELEMETRY, "url"): ("url", _read_text),
     (TraceMode.OPENTELEMETRY, "resource"): ("resource", _read_resource),
     (TraceMode.OPENTELEMETRY, "bsp_max_queue_size"): ("bsp_max_queue_size", _positive("bsp_max_queue_size")),
-    (TraceMode.OPENTELEMETRY, "bsp_schedule_delay"): ("bsp_schedule_delay", _positive("bsp_schedule_delay")),
+    (TraceMode.OPENTELEMETRY, "bsp_schedule_delay"): ("bsp_schedule_delay", _read_unsigned),
     (TraceMode.OPENTELEMETRY, "bsp_max_export_batch_size"): (
         "bsp_max_export_batch_size",
         _positive("bsp_max_export_batch_size"),

@@ -251,7 +251,7 @@ def test_the_settings_tell_the_mode_and_what_belongs_to_it(trace: Trace, collect
         "trace_rate": "1",
         "trace_count": "-1",
         "trace_mode": "opentelemetry",
-        "url": collector.url,
+        "url": collector.url.removeprefix("http://"),
         "resource": "test.key=test=value,service.name=test_triton",
         "bsp_max_queue_size": "2048",
         "bsp_schedule_delay": "50",

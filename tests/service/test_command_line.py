@@ -13,7 +13,7 @@ from deuteron.service.arguments import read_settings
 from deuteron.service.cli import main, serve_help
 from deuteron.service.option import Option, Presence, default_of
 from deuteron.service.options import GROUPS, OPTIONS
-from deuteron.service.settings import ControlMode, LogFormat, Settings, TraceSettings
+from deuteron.service.settings import ControlMode, LogFormat, Settings, TraceMode, TraceSettings
 from deuteron.service.values import OptionError
 
 
@@ -93,6 +93,9 @@ def test_a_repository_is_all_it_takes(tmp_path: Path) -> None:
         (["--trace-config=rate=7", "--trace-rate=8"], "trace.rate", 7),
         (["--trace-file=a"], "trace.file", Path("a")),
         (["--trace-count=8"], "trace.count", 8),
+        (["--trace-config=mode=OpenTelemetry"], "trace.mode", TraceMode.OPENTELEMETRY),
+        (["--trace-config=opentelemetry,url=c:1/v1/traces"], "trace.spans.url", "c:1/v1/traces"),
+        (["--trace-config=opentelemetry,bsp_schedule_delay=0"], "trace.spans.bsp_schedule_delay", 0),
         (["--trace-log-frequency=8"], "trace.log_frequency", 8),
         (["--log-file=a.log"], "log.file", Path("a.log")),
     ],
@@ -140,6 +143,19 @@ def test_backend_settings_are_global_or_of_one_backend(models: str) -> None:
 def test_names_may_be_shortened_while_they_are_unambiguous(models: str) -> None:
     assert read_settings([models, "--http-p", "81"], {}).http.port == 81
     assert refusal("--http=81").startswith("option '--http' is ambiguous; possibilities: '--http-address'")
+
+
+def test_the_environment_says_how_spans_are_batched_where_the_command_line_does_not(models: str) -> None:
+    environment = {"OTEL_BSP_MAX_QUEUE_SIZE": "7", "OTEL_BSP_SCHEDULE_DELAY": "8"}
+    words = [models, "--trace-config=opentelemetry,bsp_schedule_delay=9"]
+    spans = read_settings(words, environment).trace.spans
+    assert (spans.bsp_max_queue_size, spans.bsp_schedule_delay, spans.bsp_max_export_batch_size) == (
+        7,
+        9,
+        512,
+    )
+    with pytest.raises(OptionError, match="OTEL_BSP_MAX_QUEUE_SIZE"):
+        read_settings(words, {"OTEL_BSP_MAX_QUEUE_SIZE": "many"})
 
 
 def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path: Path) -> None:

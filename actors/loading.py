@@ -41,6 +41,7 @@ from ..proto.model_id import ModelId
 from .cache import Store
 from .caching import CachedVersion
 from .conductor import EnsembleVersion
+from .gate import gate_of
 from .instance import Instance
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
@@ -48,6 +49,7 @@ from .model import ModelVersion, take_down
 from .schedules import depth_of
 from .sequence_statistics import SequenceStatistics
 from .servable import Servable
+from .sharing import Sharing
 from .statistics import Statistics
 
 CONFIG_OVERRIDE: Final = "Invalid config override"
@@ -80,6 +82,8 @@ class LoadOptions:
     """Whether equal names in two repositories are two models."""
     cache: Store | None = None
     """Where responses are kept of models that allow it."""
+    sharing: Sharing | None = None
+    """What instances share that run only while there is enough of it; None where nothing is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +135,36 @@ class Loader:
             if prepared.plan is None:
                 lane.close()
                 return self._ensemble(prepared, draft, version, steps)
-            statistics = self._statistics(prepared.config)
-            instances = await _seat(prepared.config, prepared.plan, lane, statistics)
+            model = await self._model(prepared, prepared.plan, version, lane)
         except (InferError, asyncio.CancelledError):
             lane.close()
             raise
         except Exception as error:
             lane.close()
             raise InferError(Fault.INTERNAL, f"{type(error).__name__}: {error}") from error
-        statistics.load_seconds = time.monotonic() - began
-        model = ModelVersion(prepared.config, version, prepared.labels, prepared.plan, instances, statistics)
-        model.edition = prepared.edition
+        model.statistics.load_seconds = time.monotonic() - began
         return self._behind_cache(model)
+
+    async def _model(self, prepared: Prepared, plan: Plan, version: int, lane: Lane) -> ModelVersion:
+        """Return a model with all its instances seated, the first of them on a lane that is there already."""
+        config = prepared.config
+        statistics = self._statistics(config)
+        try:
+            gate = gate_of(config, self._options.sharing)
+        except InferError:
+            await take_down(config.name, (), plan)
+            raise
+        try:
+            instances = await _seat(config, plan, lane, statistics, is_limited=gate is not None)
+        except BaseException:
+            if gate is not None:
+                gate.close()
+            raise
+        model = ModelVersion(config, version, prepared.labels, plan, instances, statistics)
+        model.edition = prepared.edition
+        if gate is not None:
+            model.limit(gate)
+        return model
 
     def _behind_cache(self, model: Servable) -> Servable:
         cache = self._options.cache
@@ -232,7 +254,9 @@ def _refuse_what_is_not_there(config: ModelConfig) -> None:
         )
 
 
-async def _seat(config: ModelConfig, plan: Plan, first_lane: Lane, statistics: Statistics) -> list[Instance]:
+async def _seat(
+    config: ModelConfig, plan: Plan, first_lane: Lane, statistics: Statistics, *, is_limited: bool
+) -> list[Instance]:
     """Return the instances of a model, all seated; raises the first error, and then none is left."""
     seats = _seats(config)
     instances = [
@@ -242,7 +266,7 @@ async def _seat(config: ModelConfig, plan: Plan, first_lane: Lane, statistics: S
             first_lane if seat.index == 0 else Lane(seat.name),
             statistics,
             streaming=config.decoupled,
-            depth=depth_of(config, len(seats)),
+            depth=1 if is_limited else depth_of(config, len(seats)),
         )
         for seat in seats
     ]

@@ -14,6 +14,7 @@ from ..proto.errors import Fault, InferError
 from ..proto.message import Request
 from ..proto.phases import InstancePhase
 from .clock import now
+from .gate import Gate
 from .instance import Instance
 from .lane import Lane
 from .leases import Leases
@@ -41,6 +42,7 @@ class ModelVersion:
     """A plain model: requests wait at its router and run on its instances."""
 
     __slots__ = (
+        "_gate",
         "_instances",
         "_plan",
         "_reshaped",
@@ -77,12 +79,18 @@ class ModelVersion:
         self._instances = {instance.id: instance for instance in instances}
         line = Line() if is_ordered(config) else None
         schedule = schedule_of(config, os.environ, statistics.sequences)
+        self._gate: Gate | None = None
         self._router = Router(schedule, self, statistics, line=line)
 
     def __repr__(self) -> str:
         return (
             f"ModelVersion({self.name!r}, {self.version}, {self._router!r}, {list(self._instances.values())})"
         )
+
+    def limit(self, gate: Gate) -> None:
+        """Let instances run only as a gate lets them through; said before `serve`."""
+        self._gate = gate
+        self._router.stand_behind(gate)
 
     def infer(self, request: Request, reply: Reply) -> Job:
         """Check a request and leave it with the router; raises InferError at once when it is refused."""
@@ -156,4 +164,6 @@ class ModelVersion:
         self._instances[order.instance].forget(order)
 
     async def _close(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
         await take_down(self.name, self._instances.values(), self._plan)

@@ -6,13 +6,14 @@ cancellation are true here and nowhere else.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..proto.errors import Fault, InferError, request_prefix
 from ..proto.message import Request, Response
 from .clock import Clock, now
+from .gate import Gate
 from .mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from .one_by_one import queue_full
 from .ordering import Line
@@ -63,7 +64,12 @@ class Abandon:
     error: InferError
 
 
-Message = Job | Withdraw | Returned | Finished | Lost | Drain | Abandon
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Resources are free that an instance waits for: take a turn, for there is nothing else to do."""
+
+
+Message = Job | Withdraw | Returned | Finished | Lost | Offered | Drain | Abandon
 
 
 class Hosts(Protocol):
@@ -82,6 +88,7 @@ class Router:
     __slots__ = (
         "_clock",
         "_credits",
+        "_gate",
         "_hosts",
         "_line",
         "_mailbox",
@@ -100,6 +107,7 @@ class Router:
         clock: Clock = now,
     ) -> None:
         self.schedule = schedule
+        self._gate: Gate | None = None
         self._hosts = hosts
         self._statistics = statistics
         self._line = line
@@ -116,6 +124,11 @@ class Router:
         """Jobs and batches that are not done."""
         return len(self._mailbox) + len(self.schedule) + self._running
 
+    def stand_behind(self, gate: Gate) -> None:
+        """Give batches only to instances that a gate lets through; said before `run`."""
+        self._gate = gate
+        gate.wake = lambda: self._mailbox.signal(Offered())
+
     def post(self, job: Job) -> None:
         """Take a job; raises InferError(UNAVAILABLE) when the model stops or has no room."""
         try:
@@ -129,7 +142,7 @@ class Router:
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
         if type(message) is Finished and not (
-            message.rescheduled or len(self.schedule) or self._mailbox.closed
+            message.rescheduled or len(self.schedule) or self._mailbox.closed or self._gate
         ):
             self._mailbox.leave(message)  # a credit nobody waits for is no reason to take a turn
         else:
@@ -142,7 +155,7 @@ class Router:
                 await self._mailbox.wait(until=self.schedule.wake_at())
                 for message in self._mailbox.take():
                     self._fold(message)
-                for order in self.schedule.plan(tuple(self._credits), self._clock()):
+                for order in self._orders():
                     self._obey(order)
         finally:
             self._abandon(InferError(Fault.UNAVAILABLE, "the model ended before this request was served"))
@@ -151,16 +164,36 @@ class Router:
     def _drained(self) -> bool:
         return self._mailbox.closed and not self.outstanding
 
+    def _orders(self) -> Iterable[Order]:
+        if self._gate is not None and len(self.schedule):
+            return self._admitted_orders(self._gate)
+        if self._gate is not None:
+            self._gate.stand_by()
+            self._gate.settle()
+        return self.schedule.plan(tuple(self._credits), self._clock())
+
+    def _admitted_orders(self, gate: Gate) -> Iterator[Order]:
+        """Plan for one idle instance after the other, as the gate lets them through."""
+        moment = self._clock()
+        yield from self.schedule.plan((), moment)
+        for instance in gate.admitted(tuple(self._credits)):
+            is_used = False
+            for order in self.schedule.plan((instance,), moment):
+                is_used = is_used or isinstance(order, Dispatch)
+                yield order
+            if not is_used:
+                gate.decline(instance)
+        if not len(self.schedule):
+            gate.stand_by()
+        gate.settle()
+
     def _fold(self, message: Message) -> None:
         """Let one message change the state; the only door through which it changes."""
         match message:
             case Job():
                 self._admit(message)
             case Finished(instance, rescheduled):
-                self._running -= 1
-                self._credits.append(instance)
-                for job in rescheduled:
-                    self._resume(job)
+                self._finish(instance, rescheduled)
             case Withdraw(request):
                 withdrawn = self.schedule.withdraw(request)
                 if withdrawn is not None:
@@ -191,6 +224,14 @@ class Router:
             case Forget():
                 self._hosts.forget(order)
 
+    def _finish(self, instance: InstanceId, rescheduled: Sequence[Job]) -> None:
+        self._running -= 1
+        if self._gate is not None:
+            self._gate.finished(instance)
+        self._credits.append(instance)
+        for job in rescheduled:
+            self._resume(job)
+
     def _admit(self, job: Job) -> None:
         try:
             self.schedule.admit(job, self._clock())
@@ -215,6 +256,8 @@ class Router:
     def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
         self._credits = deque(credit for credit in self._credits if credit != instance)
         self._running -= 1
+        if self._gate is not None:
+            self._gate.finished(instance)
         for job in self.schedule.lost(instance):
             self._refuse(job, InferError(Fault.UNAVAILABLE, _SEQUENCE_LOST), "OTHER")
         for job in unbegun:

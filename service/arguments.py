@@ -242,6 +242,8 @@ def _remarks(given: Given, trace: TraceSettings) -> Iterator[str]:
             yield f"--{name} has no effect here"
     if "strict-model-config" in given:
         yield "--strict-model-config is deprecated, use --disable-auto-complete-config"
+    if "rate-limit-resource" in given and not _last(given, "rate-limit"):
+        yield "--rate-limit-resource has no effect without --rate-limit=execution_count"
     if SIZE_OF_CACHE in given:
         yield f"--{SIZE_OF_CACHE} is deprecated, use --cache-config local,size=<bytes>"
     for name in _DEPRECATED_TRACE:

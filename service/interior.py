@@ -16,6 +16,7 @@ from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
 from ..actors.polling import Watch, first_watch, polled
 from ..actors.repository import Repository
+from ..actors.sharing import Sharing, Supply
 from ..backends.bindings import Bindings
 from ..backends.catalog import Catalog
 from ..backends.house import House
@@ -29,6 +30,7 @@ from .settings import (
     ControlMode,
     LocalCacheSettings,
     MetricsSettings,
+    RateLimitSettings,
     RedisCacheSettings,
     Settings,
 )
@@ -124,9 +126,19 @@ def _repository(
             retries=chosen.load_retries,
             namespacing=chosen.namespacing,
             cache=cache,
+            sharing=_sharing(settings.rate_limit),
         ),
         bindings,
         strict_readiness=chosen.strict_readiness,
+    )
+
+
+def _sharing(settings: RateLimitSettings) -> Sharing | None:
+    """Return what instances share, None where they do not."""
+    if not settings.enabled:
+        return None
+    return Sharing(
+        [Supply(name, count, None if device < 0 else device) for name, count, device in settings.resources]
     )
 
 

@@ -5,15 +5,28 @@ from typing import Final
 from . import values
 from .cache_options import read_cache_config
 from .door_options import REPEATABLE
-from .option import Group, Option, absent, inert
+from .option import Group, Option, inert
 
 _CACHE_CONFIG: Final = values.Kind("cache,setting=value", read_cache_config)
 
 SCHEDULING: Final = Group(
     "Scheduling and caching",
     (
-        absent("rate-limit", values.RATE_LIMIT, "off"),
-        absent("rate-limit-resource", values.TEXT),
+        Option(
+            "rate-limit",
+            values.RATE_LIMIT,
+            "Whether instances wait for the resources that their rate_limiter names (execution_count), in "
+            "turns by their priority; off ignores them.",
+            "rate_limit.enabled",
+        ),
+        Option(
+            "rate-limit-resource",
+            values.RATE_LIMIT_RESOURCE,
+            "How many there are of a resource, on each device or on one; of those that are global, in all. "
+            f"{REPEATABLE} If it is never given, there are as many as one instance needs at most.",
+            "rate_limit.resources",
+            repeatable=True,
+        ),
         Option(
             "cache-config",
             _CACHE_CONFIG,

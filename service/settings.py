@@ -230,6 +230,15 @@ class AccessLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimitSettings:
+    """Whether instances share what there is too little of, and how much there is."""
+
+    enabled: bool = False
+    resources: tuple[tuple[str, int, int], ...] = ()
+    """Names, counts, and numbers of devices; -1 is each of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalCacheSettings:
     """A response cache in the memory of the server."""
 
@@ -289,6 +298,7 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    rate_limit: RateLimitSettings = field(default_factory=RateLimitSettings)
     cache: CacheSettings | None = None
     """Where responses are kept; None is nowhere."""
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

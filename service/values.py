@@ -159,11 +159,23 @@ def _read_group(name: str, what: str) -> Group:
         raise OptionError(f"unknown restricted {what} '{name}' ") from None
 
 
-def _read_rate_limit(text: str) -> str:
+def _read_rate_limit(text: str) -> bool:
     mode = text.lower()
     if mode not in ("off", "execution_count"):
         raise OptionError("invalid argument for --rate-limit")
-    return mode
+    return mode != "off"
+
+
+def _read_rate_limit_resource(text: str) -> tuple[str, int, int]:
+    """Return name, count and device of `name:count[:device]`; a device of -1 is each of them."""
+    name, *numbers = text.split(":")
+    if not name or len(numbers) not in (1, 2):
+        raise OptionError(
+            "--rate-limit-resource option format is '<resource_name>:<count>:<device>' or "
+            f"'<resource_name>:<count>'. Got {text}"
+        )
+    count, device = (_read_unsigned(number) for number in (*numbers, "0")[:2])
+    return name, count, device if len(numbers) > 1 else -1
 
 
 def read_backend_config(text: str) -> tuple[str, str, str]:
@@ -326,6 +338,7 @@ COMPRESSION: Final = Kind(
 RESTRICTED_API: Final = Kind("groups:header=value", _restriction("http-restricted-api", "api"))
 RESTRICTED_PROTOCOL: Final = Kind("groups:key=value", _restriction("grpc-restricted-protocol", "protocol"))
 RATE_LIMIT: Final = Kind("off|execution_count", _read_rate_limit)
+RATE_LIMIT_RESOURCE: Final = Kind("name:count[:device]", _read_rate_limit_resource)
 TRACE_CONFIG: Final = Kind("[mode,]setting=value", read_trace_config)
 TRACE_LEVEL: Final = Kind("OFF|TIMESTAMPS|TENSORS", _read_trace_level)
 TRACE_COUNT: Final = Kind("integer", _read_trace_count)

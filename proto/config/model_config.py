@@ -228,6 +228,22 @@ class InstanceKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What each execution of an instance holds of what is shared, and how urgent it is."""
+
+    resources: tuple[tuple[str, bool, int], ...] = ()
+    """Names, whether all devices share it, and how many."""
+    priority: int = 1
+    """1 is the most urgent; 2 runs half as often."""
+
+    @classmethod
+    def from_message(cls, message: pb.ModelRateLimiter) -> Self:
+        """Read the limits of a group."""
+        resources = tuple((each.name, getattr(each, "global"), each.count) for each in message.resources)
+        return cls(resources, max(1, message.priority))
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceGroup:
     """Instances of one kind."""
 
@@ -238,12 +254,14 @@ class InstanceGroup:
     gpus: tuple[int, ...] = ()
     passive: bool = False
     """Whether the instances are loaded, but given no requests."""
+    rate_limit: RateLimit = RateLimit()
 
     @classmethod
     def from_message(cls, message: pb.ModelInstanceGroup) -> Self:
         """Read one instance group."""
         kind = InstanceKind(message.kind)
-        return cls(message.name, kind, message.count, tuple(message.gpus), message.passive)
+        limit = RateLimit.from_message(message.rate_limiter)
+        return cls(message.name, kind, message.count, tuple(message.gpus), message.passive, limit)
 
 
 class WarmupData(Enum):

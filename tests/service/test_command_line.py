@@ -13,7 +13,14 @@ from deuteron.service.arguments import read_settings
 from deuteron.service.cli import main, serve_help
 from deuteron.service.option import Option, Presence, default_of
 from deuteron.service.options import GROUPS, OPTIONS
-from deuteron.service.settings import ControlMode, LogFormat, Settings, TraceMode, TraceSettings
+from deuteron.service.settings import (
+    ControlMode,
+    LogFormat,
+    RateLimitSettings,
+    Settings,
+    TraceMode,
+    TraceSettings,
+)
 from deuteron.service.values import OptionError
 
 
@@ -184,7 +191,11 @@ def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path:
         (["--model-control-mode=x"], "invalid argument for --model-control-mode"),
         (["--log-format=x"], "invalid argument for --log-format"),
         (["--rate-limit=x"], "invalid argument for --rate-limit"),
-        (["--rate-limit=execution_count"], "--rate-limit is not available in this version of deuteron"),
+        (["--rate-limit-resource=r"], "--rate-limit-resource option format is"),
+        (["--rate-limit-resource=r:1:2:3"], "'<resource_name>:<count>'. Got r:1:2:3"),
+        (["--rate-limit-resource=:1"], "--rate-limit-resource option format is"),
+        (["--rate-limit-resource=r:-1"], "Provided option value is out of bound. Got -1"),
+        (["--rate-limit-resource=r:1:x"], "Invalid option value. Got x"),
         (["--grpc-infer-thread-count=1"], "invalid argument for --grpc_infer_thread_count."),
         (["--grpc-max-response-pool-size=0"], "Error: --grpc-max-response-pool-size must be greater than 0."),
         (["--model-config-name="], "Error: empty argument for --model-config-name"),
@@ -365,3 +376,15 @@ def test_help_needs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+def test_resources_are_counted_on_every_device_or_on_one(models: str) -> None:
+    words = ["--rate-limit=execution_count", "--rate-limit-resource=r:4", "--rate-limit-resource=s:2:10"]
+    settings = read_settings([models, *words], {})
+    assert settings.rate_limit == RateLimitSettings(enabled=True, resources=(("r", 4, -1), ("s", 2, 10)))
+    assert not settings.remarks
+
+
+def test_resources_without_a_limit_are_remarked(models: str) -> None:
+    settings = read_settings([models, "--rate-limit-resource=r:4", "--rate-limit=off"], {})
+    assert settings.remarks == ("--rate-limit-resource has no effect without --rate-limit=execution_count",)

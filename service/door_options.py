@@ -70,6 +70,12 @@ GRPC: Final = Group(
             "reuse-grpc-port", values.BOOL, "Whether other servers may share the port.", "grpc.reuse_port"
         ),
         Option(
+            "grpc-engine",
+            values.GRPC_ENGINE,
+            "What carries calls: the lane, deuteron's own HTTP/2, or gRPC's library.",
+            "grpc.engine",
+        ),
+        Option(
             "grpc-keepalive-time",
             values.MILLISECONDS,
             "Silence after which a connection is probed.",

@@ -44,6 +44,15 @@ class Compression(Enum):
     HIGH = "high"
 
 
+class GrpcEngine(Enum):
+    """Who carries gRPC calls; the values are the words of `--grpc-engine`."""
+
+    LANE = "lane"
+    """Our own HTTP/2."""
+    GRPCIO = "grpcio"
+    """gRPC's library."""
+
+
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
     """The certificates of a door, in PEM files; without TLS none is looked at."""
@@ -113,6 +122,7 @@ class GrpcSettings:
     address: str = "0.0.0.0"  # noqa: S104 - as for HTTP
     port: int = 8001
     reuse_port: bool = False
+    engine: GrpcEngine = GrpcEngine.LANE
     compression: Compression = Compression.NONE
     forward_pattern: str = ""
     """As for HTTP, with the keys of metadata in the place of headers."""

@@ -11,7 +11,7 @@ from typing import Final, NoReturn, TypeVar
 from ..proto.trace_level import TraceLevel
 from .header_pattern import compile_pattern
 from .policy import Group
-from .settings import Compression, ControlMode, HttpEngine, LogFormat, TraceMode
+from .settings import Compression, ControlMode, GrpcEngine, HttpEngine, LogFormat, TraceMode
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -327,6 +327,7 @@ LOG_FORMAT: Final = Kind(
     "default|ISO8601|json", _word_of(LogFormat, "invalid argument for --log-format", folded=False)
 )
 MAX_INPUT_SIZE: Final = Kind("bytes", _positive("http-max-input-size"))
+GRPC_ENGINE: Final = Kind("lane|grpcio", _word_of(GrpcEngine, "invalid argument for --grpc-engine"))
 HTTP_ENGINE: Final = Kind("lane|aiohttp", _word_of(HttpEngine, "invalid argument for --http-engine"))
 GRPC_THREADS: Final = Kind("integer", _read_grpc_threads)
 RESPONSE_POOL: Final = Kind("integer", _positive("grpc-max-response-pool-size"))

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from ...proto.schema import grpc_service_pb2 as pb
 from ..forwarding import HeaderForwarding
-from .rpc import Context
+from .call import Metadata
 
-Forward = Callable[[pb.ModelInferRequest, Context], None]
+Forward = Callable[[pb.ModelInferRequest, Metadata], None]
 
 
 def forwarding_to_message(pattern: str) -> Forward | None:
@@ -15,8 +15,8 @@ def forwarding_to_message(pattern: str) -> Forward | None:
         return None
     forwarding = HeaderForwarding(pattern)
 
-    def forward(message: pb.ModelInferRequest, context: Context) -> None:
-        for key, value in forwarding.select(context.invocation_metadata() or ()).items():
+    def forward(message: pb.ModelInferRequest, metadata: Metadata) -> None:
+        for key, value in forwarding.select(metadata).items():
             message.parameters[key].string_param = value
 
     return forward

@@ -7,13 +7,12 @@ is asked about, the answer is that of the server.
 import asyncio
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from ...actors.repository import Repository
 from ...proto.errors import internal
 from ...proto.schema import health_pb2
 from .. import information
-from .rpc import Context
+from .call import Call
+from .rpc import read_message
 from .sessions import Sessions, write
 
 LOOK_EVERY_S: Final = 1.0
@@ -32,21 +31,22 @@ class Health:
         information.check_not_exiting(self._repository)
         return self._told()
 
-    async def watch(self, body: bytes, context: Context) -> None:
+    async def watch(self, call: Call) -> None:
         """Tell the same now and whenever it changes, until the client leaves or the server ends."""
-        await self._sessions.hold(context, self._tell_changes(body, context))
+        await self._sessions.hold(self._tell_changes(call))
 
-    async def _tell_changes(self, body: bytes, context: Context) -> None:
-        try:
-            health_pb2.HealthCheckRequest.FromString(body)
-        except DecodeError:
-            raise internal("Unable to parse request") from None
+    async def _tell_changes(self, call: Call) -> None:
+        async for body in call.messages():
+            read_message(health_pb2.HealthCheckRequest, body)
+            break
+        else:
+            raise internal("No message returned for unary request")
         last = None
         while True:
             told = self._told()
             if told != last:
                 last = told
-                await write(context, told.SerializeToString())
+                await write(call, told.SerializeToString())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _told(self) -> health_pb2.HealthCheckResponse:

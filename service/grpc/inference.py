@@ -1,54 +1,126 @@
-"""ModelInfer: one request, one response."""
+"""ModelInfer: one request, one response, and a callback between them rather than a task."""
+
+import asyncio
+from collections.abc import Callable
 
 from google.protobuf.message import Message
 
 from ...actors.clock import now
-from ...actors.servable import ask
+from ...actors.reply import SoleReply
+from ...actors.servable import Servable
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError
+from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
+from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
-from ..observer import GRPC
+from ..observer import GRPC, Observation
+from ..shared_memory import Loan
+from .call import Metadata
 from .forwarding import Forward
-from .rpc import Context
+from .rpc import Body, Gate, as_infer_error, read_message, written
+
+Deliver = Callable[[bytes | InferError], None]
+"""Takes the message that answers a request, or the error that does."""
 
 
 class Inference:
-    """The handler that asks models."""
+    """What asks models."""
 
-    def __init__(self, doorway: Doorway, forward: Forward | None = None) -> None:
+    def __init__(self, doorway: Doorway, gate: Gate, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
         self._memory = doorway.shared_memory
+        self._gate = gate
         self._forward = forward
 
-    async def infer(self, message: pb.ModelInferRequest, context: Context) -> Message:
-        """Answer one inference request; raises InferError for whatever keeps it from being served."""
+    def ask(self, body: Body, metadata: Metadata, deliver: Deliver) -> "InferCall":
+        """Leave a request with its model; `deliver` is called with the answer, unless it is cancelled.
+
+        Raises InferError for what keeps it from the model.
+        """
+        gate = self._gate
+        gate.enter()
+        try:
+            return self._ask(body, metadata, deliver)
+        except BaseException:
+            gate.leave()
+            raise
+
+    def _ask(self, body: Body, metadata: Metadata, deliver: Deliver) -> "InferCall":
         received = now() if self._observer.active else None
+        message = read_message(pb.ModelInferRequest, body)
         if self._forward is not None:
-            self._forward(message, context)
+            self._forward(message, metadata)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         if model.config.decoupled:
             raise InferError(
                 Fault.UNSUPPORTED,
                 "ModelInfer RPC doesn't support models with decoupled transaction policy",
             )
-        with self._memory.lend() as regions:
-            asked, forms = kserve_grpc.decode_infer(message, model, regions)
-            observation = None
+        loan = self._memory.lend()
+        try:
+            asked, forms = kserve_grpc.decode_infer(message, model, loan)
+            call = InferCall(self._gate, model, loan, deliver)
             if received is not None:
-                metadata = context.invocation_metadata() or ()
-                observation = self._observer.begin(GRPC, received, asked, model, metadata)
-            if observation is None:
-                return kserve_grpc.encode_infer(model, asked, await ask(model, asked), forms)
-            try:
-                response = await ask(observation, asked)
-                began = now()
-                answer = kserve_grpc.encode_infer(model, asked, response, forms)
+                call.observation = self._observer.begin(GRPC, received, asked, model, metadata)
+            call.asked = asked
+            call.forms = forms
+            (call.observation or model).infer(asked, call)
+        except BaseException:
+            loan.give_back()
+            raise
+        return call
+
+
+class InferCall(SoleReply):
+    """One request: the address that its model answers to."""
+
+    __slots__ = ("_deliver", "_gate", "_loan", "_model", "asked", "forms", "observation")
+
+    asked: Request
+    forms: OutputForms
+
+    def __init__(self, gate: Gate, model: Servable, loan: Loan, deliver: Deliver) -> None:
+        super().__init__()
+        self._gate = gate
+        self._model = model
+        self._loan = loan
+        self._deliver = deliver
+        self.observation: Observation | None = None
+
+    def cancel(self) -> None:
+        """Hear that nobody waits for the answer any more; harmless when it was delivered already."""
+        if self.ended:
+            return
+        self.ended = True
+        self._close()
+        self._model.cancel(self.asked)
+        if self.observation is not None:
+            self.observation.close(asyncio.CancelledError())
+
+    def tell(self, response: Response) -> None:
+        """Render the one response and deliver it."""
+        answer: bytes | InferError
+        try:
+            began = now() if self.observation is not None else 0
+            answer = written(self._encoded(response))
+        except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
+            answer = as_infer_error(error)
+        observation = self.observation
+        if observation is not None:
+            if isinstance(answer, InferError):
+                observation.close(answer)
+            else:
                 observation.sent(began)
-            except BaseException as error:
-                observation.close(error)
-                raise
-            observation.close()
-            return answer
+                observation.close()
+        self._close()
+        self._deliver(answer)
+
+    def _encoded(self, response: Response) -> Message:
+        return kserve_grpc.encode_infer(self._model, self.asked, response, self.forms)
+
+    def _close(self) -> None:
+        self._loan.give_back()
+        self._gate.leave()

@@ -5,18 +5,17 @@ not left to the package that gRPC has for it: that one knows protobuf's default 
 client registers the same names.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import grpc
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.message import DecodeError
 
-from ...proto.errors import internal
 from ...proto.schema import reflection_pb2 as pb
 from ...proto.schema.pool import POOL
-from .rpc import Context
+from .call import Call
+from .rpc import read_message
 from .sessions import Sessions, write
+from .status import Status
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The service under its name and under the one it had before; both speak the same messages."""
@@ -29,17 +28,14 @@ class Reflection:
         self._services = services
         self._sessions = sessions
 
-    async def info(self, requests: AsyncIterator[bytes], context: Context) -> None:
+    async def info(self, call: Call) -> None:
         """Answer every question of a call."""
-        await self._sessions.hold(context, self._answer_all(requests, context))
+        await self._sessions.hold(self._answer_all(call))
 
-    async def _answer_all(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        async for body in requests:
-            try:
-                asked = pb.ServerReflectionRequest.FromString(body)
-            except DecodeError:
-                raise internal("Unable to parse request") from None
-            await write(context, self._answer(asked).SerializeToString())
+    async def _answer_all(self, call: Call) -> None:
+        async for body in call.messages():
+            asked = read_message(pb.ServerReflectionRequest, body)
+            await write(call, self._answer(asked).SerializeToString())
 
     def _answer(self, asked: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
         answer = pb.ServerReflectionResponse(valid_host=asked.host, original_request=asked)
@@ -58,8 +54,8 @@ class Reflection:
                 case _:  # no message here has extensions
                     raise KeyError  # noqa: TRY301 - told as whatever else is not found
         except KeyError:
-            answer.error_response.error_code = grpc.StatusCode.NOT_FOUND.value[0]
-            answer.error_response.error_message = grpc.StatusCode.NOT_FOUND.value[1]
+            answer.error_response.error_code = Status.NOT_FOUND
+            answer.error_response.error_message = "not found"
         return answer
 
 

@@ -1,14 +1,12 @@
-"""How a remote procedure call begins and ends: bytes to a message, and whatever goes wrong to a status.
+"""What all calls have in common: the gate they pass, messages as bytes, and errors that clients are told.
 
-Handlers see messages and raise `InferError`. Messages are read and written here rather than by grpcio, so
+Handlers see messages and raise `InferError`. Messages are read and written here rather than by an engine, so
 that one that cannot be read is answered with the status it deserves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
-import grpc
 import structlog
 from google.protobuf.message import DecodeError, EncodeError, Message
 
@@ -17,30 +15,13 @@ from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-MAX_DETAILS: Final = 4000
-"""Bytes of the message of a status on its way: it travels in a header, and clients take 8 KiB of those."""
-_MAX_ESCAPED: Final = 12
-"""Bytes that one character may become there: up to four bytes of UTF-8, each escaped with three."""
-
-STATUS_OF: Final = {
-    Fault.UNKNOWN: grpc.StatusCode.UNKNOWN,
-    Fault.INTERNAL: grpc.StatusCode.INTERNAL,
-    Fault.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    Fault.INVALID_ARG: grpc.StatusCode.INVALID_ARGUMENT,
-    Fault.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    Fault.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
-    Fault.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
-    Fault.CANCELLED: grpc.StatusCode.CANCELLED,
-}
-"""The gRPC status of each fault, as Triton maps them."""
-
 Asked = TypeVar("Asked", bound=Message)
-Context = grpc.aio.ServicerContext[bytes, bytes]
-Unary = Callable[[bytes, Context], Awaitable[bytes]]
+Body = bytes | memoryview
+"""A message as it travelled."""
 
 
 class Gate:
-    """Whether calls are taken at all, and how many are being answered; each is a `with` block."""
+    """Whether calls are taken at all, and how many are being answered."""
 
     __slots__ = ("_closed", "_empty", "_inside")
 
@@ -51,11 +32,19 @@ class Gate:
 
     def __enter__(self) -> None:
         """Let a call in; raises InferError once the server is going down."""
+        self.enter()
+
+    def __exit__(self, *exception: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """Let a call in that will leave; raises InferError once the server is going down."""
         if self._closed:
             raise shutting_down()
         self._inside += 1
 
-    def __exit__(self, *exception: object) -> None:
+    def leave(self) -> None:
+        """Let a call out that came in."""
         self._inside -= 1
         self._reconcile()
 
@@ -80,27 +69,10 @@ def shutting_down() -> InferError:
     )
 
 
-def unary(
-    gate: Gate,
-    message_type: type[Asked],
-    answer: Callable[[Asked, Context], Awaitable[Message]],
-) -> Unary:
-    """Return the call that reads one message and sends what `answer` makes of it, or the error it raises."""
-    read = message_type.FromString
-
-    async def call(body: bytes, context: Context) -> bytes:
-        try:
-            with gate:
-                return written(await answer(_read(read, body), context))
-        except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
-            await end_with(context, error)
-
-    return call
-
-
-def _read(read: Callable[[bytes], Asked], body: bytes) -> Asked:
+def read_message(message_type: type[Asked], body: Body) -> Asked:
+    """Return the message that bytes are; raises InferError for those that are none."""
     try:
-        return read(body)
+        return message_type.FromString(body)  # type: ignore[arg-type]  # any buffer, whatever the stubs say
     except DecodeError:
         raise internal("Unable to parse request") from None
 
@@ -127,23 +99,3 @@ def as_infer_error(error: Exception) -> InferError:
 def as_text(message: str) -> str:
     """Return a message as protobuf can carry it: half characters, which model code may make, become `?`."""
     return message.encode(errors="replace").decode()
-
-
-async def end_with(context: Context, error: Exception) -> NoReturn:
-    """End a call with the status of an error."""
-    told = as_infer_error(error)
-    await context.abort(STATUS_OF[told.fault], _details(told.message))
-
-
-def _details(message: str) -> str:
-    """Return as much of a message as fits into a header."""
-    text = as_text(message)
-    if len(text) * _MAX_ESCAPED <= MAX_DETAILS:
-        return text
-    room = MAX_DETAILS
-    for at, character in enumerate(text):
-        is_plain = " " <= character <= "~" and character != "%"
-        room -= 1 if is_plain else 3 * len(character.encode())
-        if room < 0:
-            return f"{text[:at]}…"
-    return text

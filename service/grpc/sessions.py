@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Final
 
-import grpc
-
 from ...proto.errors import Fault, InferError
-from .rpc import Context, end_with, shutting_down
+from .call import Call, ClientGoneError
+from .rpc import shutting_down
 
 MAX_SESSIONS: Final = 1024
 """Such calls that may be open at the same time."""
@@ -26,12 +25,12 @@ class Sessions:
         for task in self._tasks:
             task.cancel()
 
-    async def hold(self, context: Context, session: Coroutine[None, None, None]) -> None:
-        """Let one call run to its end, or to that of the server."""
+    async def hold(self, session: Coroutine[None, None, None]) -> None:
+        """Let one call run to its end, or to that of the server; raises InferError."""
         if self._closed or len(self._tasks) >= MAX_SESSIONS:
             session.close()
             full = InferError(Fault.UNAVAILABLE, f"{MAX_SESSIONS} such calls are open already")
-            await end_with(context, shutting_down() if self._closed else full)
+            raise shutting_down() if self._closed else full
         task = asyncio.ensure_future(session)
         self._tasks.add(task)
         try:
@@ -39,20 +38,18 @@ class Sessions:
         except asyncio.CancelledError:
             if not self._closed:
                 raise
-        except grpc.aio.BaseError:
-            pass  # the client went away
-        except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
-            await end_with(context, error)
+        except ClientGoneError:
+            pass
         finally:
             self._tasks.discard(task)
 
 
-async def write(context: Context, message: bytes) -> None:
+async def write(call: Call, message: bytes) -> None:
     """Send a message of a session; one that is on its way is sent before the session ends.
 
-    gRPC would not take the status of a call while it still has a message of it, and the call would hang.
+    grpcio would not take the status of a call while it still has a message of it, and the call would hang.
     """
-    writing = asyncio.ensure_future(context.write(message))
+    writing = asyncio.ensure_future(call.write(message))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:

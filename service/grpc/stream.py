@@ -10,11 +10,7 @@ the stream.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import Final
-
-import grpc
-from google.protobuf.message import DecodeError
 
 from ...actors.clock import now
 from ...actors.servable import Servable
@@ -27,8 +23,9 @@ from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
 from ..shared_memory import Loan
+from .call import Call, ClientGoneError
 from .forwarding import Forward
-from .rpc import Context, Gate, as_infer_error, as_text, end_with, shutting_down, written
+from .rpc import Gate, as_infer_error, as_text, read_message, shutting_down, written
 
 MAX_OPEN: Final = 1024
 """Requests of one stream that are unanswered, and responses that are unsent, before no more is read."""
@@ -56,11 +53,11 @@ class OpenStreams:
         for stream in tuple(self._streams):
             stream.close()
 
-    async def serve(self, stream: "Stream", requests: AsyncIterator[bytes]) -> InferError | None:
+    async def serve(self, stream: "Stream") -> InferError | None:
         """Serve a stream to its end; return the error it ended with."""
         self._streams.add(stream)
         try:
-            return await stream.serve(requests)
+            return await stream.serve()
         finally:
             self._streams.discard(stream)
 
@@ -76,16 +73,12 @@ class StreamInference:
         self._streams = streams
         self._forward = forward
 
-    async def infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """Answer every request of a stream."""
-        try:
-            with self._gate:
-                stream = Stream(self._doorway, context, self._forward)
-                error = await self._streams.serve(stream, requests)
-        except Exception as failure:  # noqa: BLE001 - an error ends its own call and nothing else
-            await end_with(context, failure)
+    async def infer(self, call: Call) -> None:
+        """Answer every request of a stream; raises the InferError that it ends with."""
+        with self._gate:
+            error = await self._streams.serve(Stream(self._doorway, call, self._forward))
         if error is not None:
-            await end_with(context, error)
+            raise error
 
 
 class _Slot:
@@ -133,13 +126,13 @@ class _Slot:
 class Stream:
     """One call of ModelStreamInfer."""
 
-    def __init__(self, doorway: Doorway, context: Context, forward: Forward | None = None) -> None:
+    def __init__(self, doorway: Doorway, call: Call, forward: Forward | None = None) -> None:
         self._repository = doorway.repository
         self._observer = doorway.observer
         self._memory = doorway.shared_memory
-        self._context = context
+        self._call = call
         self._forward = forward
-        metadata = dict(context.invocation_metadata() or ())
+        metadata = dict(call.metadata)
         self._errors_end_stream = metadata.get(ERRORS_END_STREAM) == "true"
         self._open: set[_Slot] = set()
         """Requests without their final response."""
@@ -154,11 +147,11 @@ class Stream:
         self._to_write = asyncio.Event()
         self._may_read = asyncio.Event()
 
-    async def serve(self, requests: AsyncIterator[bytes]) -> InferError | None:
+    async def serve(self) -> InferError | None:
         """Read and write until all is answered; return the error that ends the stream."""
         try:
             async with asyncio.TaskGroup() as group:
-                self._reader = group.create_task(self._read(requests))
+                self._reader = group.create_task(self._read())
                 error = await self._write()
                 self._reader.cancel()
         finally:
@@ -174,15 +167,15 @@ class Stream:
             self._reader.cancel()
         self._to_write.set()
 
-    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+    async def _read(self) -> None:
         try:
-            async for body in requests:
+            async for body in self._call.messages():
                 self._accept(body)
                 while self._is_full:
                     self._may_read.clear()
                     await self._may_read.wait()
-        except grpc.aio.BaseError:
-            pass  # the client went away; the call is cancelled
+        except ClientGoneError:
+            pass  # the call is cancelled
         self._all_read = True
         self._to_write.set()
 
@@ -199,8 +192,8 @@ class Stream:
                     return item
                 self._unsent_bytes -= len(item)
                 try:
-                    await self._context.write(item)
-                except grpc.aio.BaseError:
+                    await self._call.write(item)
+                except ClientGoneError:
                     return InferError(Fault.CANCELLED, "")
                 self._may_read.set()
             if self._all_read and not self._open:
@@ -213,7 +206,7 @@ class Stream:
         slot = _Slot(self)
         self._line.append(slot)
         try:
-            slot.message = _read_message(body)
+            slot.message = read_message(pb.ModelInferRequest, body)
             self._post(slot)
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
             if slot not in self._line:
@@ -229,7 +222,7 @@ class Stream:
         received = now() if self._observer.active else None
         message = slot.message
         if self._forward is not None:
-            self._forward(message, self._context)
+            self._forward(message, self._call.metadata)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         slot.loan = self._memory.lend()
         slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, slot.loan)
@@ -239,8 +232,7 @@ class Stream:
             self._line.pop()
         self._open.add(slot)
         if received is not None:
-            metadata = self._context.invocation_metadata() or ()
-            slot.observation = self._observer.begin(GRPC, received, slot.asked, model, metadata)
+            slot.observation = self._observer.begin(GRPC, received, slot.asked, model, self._call.metadata)
         (slot.observation or model).infer(slot.asked, slot)
 
     def take(self, slot: _Slot, response: Response) -> None:
@@ -341,13 +333,6 @@ class Stream:
             slot.model.cancel(slot.asked)
         if slot.observation is not None:
             slot.observation.close()
-
-
-def _read_message(body: bytes) -> pb.ModelInferRequest:
-    try:
-        return pb.ModelInferRequest.FromString(body)
-    except DecodeError:
-        raise internal("Unable to parse request") from None
 
 
 def _without_outputs(message: pb.ModelInferRequest) -> pb.ModelInferResponse:

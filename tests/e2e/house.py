@@ -123,8 +123,10 @@ def serving(repository: Path, log: Path, *flags: str, until: str = READY) -> Ite
 
 
 def _local() -> list[str]:
+    """Return the flags of all servers; DEUTERON_TEST_FLAGS adds to them, a --grpc-engine for instance."""
     doors = [f"--{door}-address={ADDRESS}" for door in ("http", "grpc", "metrics")]
-    return [*doors, *(f"--{door}-port=0" for door in ("http", "grpc", "metrics"))]
+    ports = [f"--{door}-port=0" for door in ("http", "grpc", "metrics")]
+    return [*doors, *ports, *os.environ.get("DEUTERON_TEST_FLAGS", "").split()]
 
 
 def _find(process: subprocess.Popen[bytes], log: Path, doors: int) -> Server:

@@ -20,6 +20,7 @@ from deuteron.service.http.front import HttpFront
 from deuteron.service.http.metrics import metrics_front
 from deuteron.service.settings import (
     ControlMode,
+    GrpcEngine,
     GrpcSettings,
     HttpEngine,
     HttpSettings,
@@ -144,10 +145,17 @@ async def http(doorway: Doorway, open_http: Open) -> HttpFront:
     return await open_http(doorway)
 
 
+@pytest.fixture(params=GrpcEngine, ids=lambda engine: engine.value)
+def engine(request: pytest.FixtureRequest) -> GrpcEngine:
+    """Carry gRPC by each of its engines in turn."""
+    assert isinstance(request.param, GrpcEngine)
+    return request.param
+
+
 @pytest.fixture
-async def grpc_door(doorway: Doorway) -> AsyncIterator[GrpcFront]:
+async def grpc_door(doorway: Doorway, engine: GrpcEngine) -> AsyncIterator[GrpcFront]:
     """Open the gRPC door."""
-    front = grpc_front(doorway, GrpcSettings(address=HERE, port=0), KeepaliveSettings())
+    front = grpc_front(doorway, GrpcSettings(address=HERE, port=0, engine=engine), KeepaliveSettings())
     await front.start()
     yield front
     await front.close(1.0)

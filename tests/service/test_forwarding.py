@@ -18,7 +18,7 @@ from deuteron.service.doorway import Doorway
 from deuteron.service.forwarding import HeaderForwarding, forwarding_of
 from deuteron.service.grpc.front import grpc_front
 from deuteron.service.http.door import http_front
-from deuteron.service.settings import ControlMode, GrpcSettings, HttpSettings, KeepaliveSettings
+from deuteron.service.settings import ControlMode, GrpcEngine, GrpcSettings, HttpSettings, KeepaliveSettings
 
 CONFIG = """
 backend: "python"
@@ -78,10 +78,14 @@ async def heard_over_http(doorway: Doorway, pattern: str, headers: dict[str, str
         await front.close(1.0)
 
 
-async def heard_over_grpc(doorway: Doorway, pattern: str, metadata: dict[str, str], *, streams: bool) -> Any:  # noqa: ANN401
-    front = grpc_front(
-        doorway, GrpcSettings(address="127.0.0.1", port=0, forward_pattern=pattern), KeepaliveSettings()
-    )
+def forwarding(engine: GrpcEngine, pattern: str) -> GrpcSettings:
+    return GrpcSettings(address="127.0.0.1", port=0, engine=engine, forward_pattern=pattern)
+
+
+async def heard_over_grpc(
+    doorway: Doorway, settings: GrpcSettings, metadata: dict[str, str], *, streams: bool
+) -> Any:  # noqa: ANN401
+    front = grpc_front(doorway, settings, KeepaliveSettings())
     await front.start()
     service = "/inference.GRPCInferenceService/"
     body = infer_request().SerializeToString()
@@ -125,16 +129,16 @@ async def test_http_refuses_reserved_names(doorway: Doorway) -> None:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_metadata_reaches_the_model(doorway: Doorway, streams: bool) -> None:
+async def test_metadata_reaches_the_model(doorway: Doorway, engine: GrpcEngine, streams: bool) -> None:
     metadata = {"x-my-tenant": "blue", "other": "no"}
-    heard = await heard_over_grpc(doorway, "^X-MY", metadata, streams=streams)
+    heard = await heard_over_grpc(doorway, forwarding(engine, "^X-MY"), metadata, streams=streams)
     assert heard == {"own": 1, "x-my-tenant": "blue"}
-    assert await heard_over_grpc(doorway, "", metadata, streams=streams) == {"own": 1}
+    assert await heard_over_grpc(doorway, forwarding(engine, ""), metadata, streams=streams) == {"own": 1}
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_reserved_metadata_is_refused(doorway: Doorway, streams: bool) -> None:
-    heard = await heard_over_grpc(doorway, "timeout", {"timeout": "1"}, streams=streams)
+async def test_reserved_metadata_is_refused(doorway: Doorway, engine: GrpcEngine, streams: bool) -> None:
+    heard = await heard_over_grpc(doorway, forwarding(engine, "timeout"), {"timeout": "1"}, streams=streams)
     assert heard == "Header 'timeout' is reserved for Triton usage and cannot be forwarded."
 
 

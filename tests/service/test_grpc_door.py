@@ -14,9 +14,10 @@ from deuteron.proto import kserve_grpc
 from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.schema import health_pb2
 from deuteron.service.doorway import Doorway
-from deuteron.service.grpc.front import GrpcFront, channel_options, grpc_front
-from deuteron.service.grpc.rpc import STATUS_OF
-from deuteron.service.settings import ControlMode, GrpcSettings, KeepaliveSettings
+from deuteron.service.grpc.front import GrpcFront, grpc_front
+from deuteron.service.grpc.grpcio.front import channel_options
+from deuteron.service.grpc.status import STATUS_OF
+from deuteron.service.settings import ControlMode, GrpcEngine, GrpcSettings, KeepaliveSettings
 
 BuildDoorway = Callable[..., Awaitable[Doorway]]
 
@@ -208,10 +209,10 @@ async def test_every_method_of_tritons_service_is_answered(
 # --- loading and unloading ---
 
 
-async def test_explicit_mode_loads_and_unloads(build_doorway: BuildDoorway) -> None:
+async def test_explicit_mode_loads_and_unloads(build_doorway: BuildDoorway, engine: GrpcEngine) -> None:
     front = grpc_front(
         await build_doorway(control_mode=ControlMode.EXPLICIT),
-        GrpcSettings(address="127.0.0.1", port=0),
+        GrpcSettings(address="127.0.0.1", port=0, engine=engine),
         KeepaliveSettings(),
     )
     await front.start()
@@ -252,8 +253,11 @@ async def test_in_other_modes_nothing_is_loaded(client: InferenceServerClient) -
 # --- the server itself ---
 
 
-async def test_a_port_that_is_taken_is_an_error(doorway: Doorway, grpc_door: GrpcFront) -> None:
-    second = grpc_front(doorway, GrpcSettings(address="127.0.0.1", port=grpc_door.port), KeepaliveSettings())
+async def test_a_port_that_is_taken_is_an_error(
+    doorway: Doorway, grpc_door: GrpcFront, engine: GrpcEngine
+) -> None:
+    settings = GrpcSettings(address="127.0.0.1", port=grpc_door.port, engine=engine)
+    second = grpc_front(doorway, settings, KeepaliveSettings())
     with pytest.raises(InferError, match=rf"Socket '127.0.0.1:{grpc_door.port}' already in use ") as caught:
         await second.start()
     assert caught.value.fault is Fault.UNAVAILABLE

@@ -15,7 +15,7 @@ from deuteron.proto.schema import reflection_pb2 as reflection
 from deuteron.service.doorway import Doorway
 from deuteron.service.grpc import health, sessions
 from deuteron.service.grpc.front import GrpcFront, grpc_front
-from deuteron.service.settings import Compression, GrpcSettings, KeepaliveSettings
+from deuteron.service.settings import Compression, GrpcEngine, GrpcSettings, KeepaliveSettings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -195,11 +195,10 @@ async def test_a_reflection_that_is_left_open_does_not_hold_up_the_end(
     ],
 )
 async def test_responses_to_inference_are_compressed_as_asked(
-    doorway: Doorway, level: Compression, encoding: str
+    doorway: Doorway, engine: GrpcEngine, level: Compression, encoding: str
 ) -> None:
-    front = grpc_front(
-        doorway, GrpcSettings(address="127.0.0.1", port=0, compression=level), KeepaliveSettings()
-    )
+    settings = GrpcSettings(address="127.0.0.1", port=0, engine=engine, compression=level)
+    front = grpc_front(doorway, settings, KeepaliveSettings())
     await front.start()
     request = pb.ModelInferRequest(model_name="large", raw_input_contents=[bytes(100_000)])
     request.inputs.add(name="INPUT0", datatype="UINT8", shape=[100_000])

@@ -23,7 +23,7 @@ from deuteron.service.policy import (
     Requirement,
     policy_of,
 )
-from deuteron.service.settings import GrpcSettings, HttpSettings, KeepaliveSettings
+from deuteron.service.settings import GrpcEngine, GrpcSettings, HttpSettings, KeepaliveSettings
 
 HERE = "127.0.0.1"
 KEY = "triton-grpc-protocol-admin-key"
@@ -97,10 +97,12 @@ async def ask(doorway: Doorway) -> AsyncIterator[Callable[..., Awaitable[tuple[i
 
 
 @pytest.fixture
-async def closed_grpc(doorway: Doorway) -> AsyncIterator[GrpcFront]:
+async def closed_grpc(doorway: Doorway, engine: GrpcEngine) -> AsyncIterator[GrpcFront]:
     """Open a gRPC door on which every group is closed."""
     policy = closed(*Group, header=KEY)
-    front = grpc_front(doorway, GrpcSettings(address=HERE, port=0, policy=policy), KeepaliveSettings())
+    front = grpc_front(
+        doorway, GrpcSettings(address=HERE, port=0, engine=engine, policy=policy), KeepaliveSettings()
+    )
     await front.start()
     yield front
     await front.close(1.0)
@@ -177,10 +179,14 @@ async def test_a_closed_call_opens_with_its_key_only(
 
 
 @pytest.mark.parametrize(("method", "streams"), CALLS)
-async def test_the_key_opens_a_closed_call(doorway: Doorway, method: str, streams: bool) -> None:
+async def test_the_key_opens_a_closed_call(
+    doorway: Doorway, engine: GrpcEngine, method: str, streams: bool
+) -> None:
     """A key is ASCII here: metadata carries nothing else."""
     policy = Policy(dict.fromkeys(Group, Requirement("triton-grpc-protocol-Admin-Key", "sesame")))
-    front = grpc_front(doorway, GrpcSettings(address=HERE, port=0, policy=policy), KeepaliveSettings())
+    front = grpc_front(
+        doorway, GrpcSettings(address=HERE, port=0, engine=engine, policy=policy), KeepaliveSettings()
+    )
     await front.start()
     try:
         _, told = await call(front, method, streams=streams, key="sesame", asks=True)
@@ -189,20 +195,17 @@ async def test_the_key_opens_a_closed_call(doorway: Doorway, method: str, stream
         await front.close(1.0)
 
 
-async def test_what_is_open_has_no_guard_before_it(doorway: Doorway, http: object) -> None:
-    """A door without a policy holds the handlers themselves."""
-    from deuteron.service.grpc.guard import compressing
-    from deuteron.service.grpc.guard import guarded as guarded_call
+async def test_what_is_open_has_no_guard_before_it(doorway: Doorway) -> None:
+    """A door without a policy holds the handlers themselves, and methods that ask for nothing."""
+    from deuteron.service.grpc.methods import Service
     from deuteron.service.http.guard import guarded
-    from deuteron.service.settings import Compression
 
     async def handler(*_: object) -> object:
         return None
 
-    call_handler = grpc.unary_unary_rpc_method_handler(handler)
     assert guarded(handler, None) is handler  # type: ignore[arg-type]
-    assert guarded_call(call_handler, None) is call_handler
-    assert compressing(call_handler, Compression.NONE) is call_handler
+    methods = Service(doorway, GrpcSettings()).methods.values()
+    assert {method.requirement for method in methods} == {None}
 
 
 def test_a_group_is_closed_by_one_rule_only() -> None:

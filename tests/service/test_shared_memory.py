@@ -20,7 +20,7 @@ from deuteron.service.doorway import Doorway
 from deuteron.service.grpc.front import grpc_front
 from deuteron.service.http.door import http_front
 from deuteron.service.http.routes import match
-from deuteron.service.settings import GrpcSettings, HttpSettings, KeepaliveSettings
+from deuteron.service.settings import GrpcEngine, GrpcSettings, HttpSettings, KeepaliveSettings
 from deuteron.service.shared_memory import SharedMemory
 
 HERE = "127.0.0.1"
@@ -149,10 +149,12 @@ async def http(doorway: Doorway, memory: SharedMemory) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def channel(doorway: Doorway, memory: SharedMemory) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(
+    doorway: Doorway, memory: SharedMemory, engine: GrpcEngine
+) -> AsyncIterator[grpc.aio.Channel]:
     """Connect to the gRPC door of a house that shares memory."""
     sharing = replace(doorway, shared_memory=memory)
-    front = grpc_front(sharing, GrpcSettings(address=HERE, port=0), KeepaliveSettings())
+    front = grpc_front(sharing, GrpcSettings(address=HERE, port=0, engine=engine), KeepaliveSettings())
     await front.start()
     async with grpc.aio.insecure_channel(front.address) as channel:
         yield channel

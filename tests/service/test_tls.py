@@ -20,6 +20,7 @@ from deuteron.service.doorway import Doorway
 from deuteron.service.grpc.front import GrpcFront, grpc_front
 from deuteron.service.http.door import http_front
 from deuteron.service.settings import (
+    GrpcEngine,
     GrpcSettings,
     GrpcTlsSettings,
     HttpSettings,
@@ -94,12 +95,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-async def open_grpc(doorway: Doorway) -> AsyncIterator[OpenGrpc]:
+async def open_grpc(doorway: Doorway, engine: GrpcEngine) -> AsyncIterator[OpenGrpc]:
     """Open a gRPC door with these certificates."""
     async with AsyncExitStack() as stack:
 
         async def open_(tls: GrpcTlsSettings) -> GrpcFront:
-            front = grpc_front(doorway, GrpcSettings(address=HERE, port=0), KeepaliveSettings(), tls)
+            settings = GrpcSettings(address=HERE, port=0, engine=engine)
+            front = grpc_front(doorway, settings, KeepaliveSettings(), tls)
             await front.start()
             stack.push_async_callback(front.close, 1.0)
             return front
@@ -181,7 +183,11 @@ async def test_mutual_tls_lets_in_only_whom_the_root_vouches_for(open_grpc: Open
 
 @pytest.mark.parametrize("fault", ["missing", "not a certificate", "of another key"])
 async def test_certificates_that_do_not_fit_are_told_before_the_door_opens(
-    doorway: Doorway, world: World, tmp_path: Path, fault: str
+    doorway: Doorway,
+    world: World,
+    tmp_path: Path,
+    fault: str,
+    engine: GrpcEngine,
 ) -> None:
     certificate, key = world.server.certificate, world.server.key
     match fault:
@@ -196,7 +202,7 @@ async def test_certificates_that_do_not_fit_are_told_before_the_door_opens(
         http_front(doorway, HttpSettings(address=HERE, port=0), TlsSettings(True, certificate, key)),
         grpc_front(
             doorway,
-            GrpcSettings(address=HERE, port=0),
+            GrpcSettings(address=HERE, port=0, engine=engine),
             KeepaliveSettings(),
             GrpcTlsSettings(True, certificate, key),
         ),

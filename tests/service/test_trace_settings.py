@@ -24,6 +24,7 @@ from deuteron.service.http.door import http_front
 from deuteron.service.observer import Observer
 from deuteron.service.settings import (
     ControlMode,
+    GrpcEngine,
     GrpcSettings,
     HttpSettings,
     KeepaliveSettings,
@@ -64,8 +65,8 @@ async def http_client(observed: Doorway) -> AsyncIterator[HttpClient]:
 
 
 @pytest.fixture
-async def grpc_client(observed: Doorway) -> AsyncIterator[GrpcClient]:
-    front = grpc_front(observed, GrpcSettings(address=HERE, port=0), KeepaliveSettings())
+async def grpc_client(observed: Doorway, engine: GrpcEngine) -> AsyncIterator[GrpcClient]:
+    front = grpc_front(observed, GrpcSettings(address=HERE, port=0, engine=engine), KeepaliveSettings())
     await front.start()
     async with GrpcClient(front.address) as client:
         yield client

@@ -17,9 +17,10 @@ from deuteron.service.grpc.front import GrpcFront, grpc_front
 from deuteron.service.http.door import http_front
 from deuteron.service.http.front import HttpFront
 from deuteron.service.lifecycle import Front
-from deuteron.service.settings import GrpcSettings, HttpSettings, KeepaliveSettings
+from deuteron.service.settings import GrpcEngine, GrpcSettings, HttpSettings, KeepaliveSettings
 
 At = Callable[[Doorway, Path], Front]
+GrpcAt = Callable[[Doorway, Path], GrpcFront]
 
 
 def leave(path: Path, text: str) -> None:
@@ -35,8 +36,14 @@ def http_at(doorway: Doorway, path: Path) -> HttpFront:
     return http_front(doorway, HttpSettings(address=f"unix:{path}"))
 
 
-def grpc_at(doorway: Doorway, path: Path) -> GrpcFront:
-    return grpc_front(doorway, GrpcSettings(address=f"unix:{path}"), KeepaliveSettings())
+def lane_at(doorway: Doorway, path: Path) -> GrpcFront:
+    settings = GrpcSettings(address=f"unix:{path}", engine=GrpcEngine.LANE)
+    return grpc_front(doorway, settings, KeepaliveSettings())
+
+
+def grpcio_at(doorway: Doorway, path: Path) -> GrpcFront:
+    settings = GrpcSettings(address=f"unix:{path}", engine=GrpcEngine.GRPCIO)
+    return grpc_front(doorway, settings, KeepaliveSettings())
 
 
 @pytest.fixture
@@ -63,8 +70,9 @@ async def test_http_is_served_at_a_path(doorway: Doorway, path: Path) -> None:
     assert not found(path)
 
 
-async def test_grpc_is_served_at_a_path(doorway: Doorway, path: Path) -> None:
-    front = grpc_at(doorway, path)
+@pytest.mark.parametrize("at", [lane_at, grpcio_at])
+async def test_grpc_is_served_at_a_path(doorway: Doorway, path: Path, at: GrpcAt) -> None:
+    front = at(doorway, path)
     await front.start()
     assert front.address == f"unix:{path}"
     async with InferenceServerClient(front.address) as client:
@@ -72,7 +80,7 @@ async def test_grpc_is_served_at_a_path(doorway: Doorway, path: Path) -> None:
     await front.close(1.0)
 
 
-@pytest.mark.parametrize("at", [http_at, grpc_at])
+@pytest.mark.parametrize("at", [http_at, lane_at, grpcio_at])
 async def test_a_path_that_a_dead_server_left_is_taken_over(doorway: Doorway, path: Path, at: At) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -81,7 +89,7 @@ async def test_a_path_that_a_dead_server_left_is_taken_over(doorway: Doorway, pa
     await front.close(1.0)
 
 
-@pytest.mark.parametrize("at", [http_at, grpc_at])
+@pytest.mark.parametrize("at", [http_at, lane_at, grpcio_at])
 async def test_a_living_server_keeps_its_path(doorway: Doorway, path: Path, at: At) -> None:
     first = http_at(doorway, path)
     await first.start()
@@ -98,7 +106,7 @@ async def test_a_living_server_keeps_its_path(doorway: Doorway, path: Path, at: 
     await first.close(1.0)
 
 
-@pytest.mark.parametrize("at", [http_at, grpc_at])
+@pytest.mark.parametrize("at", [http_at, lane_at, grpcio_at])
 async def test_a_path_that_cannot_be_is_told(doorway: Doorway, tmp_path: Path, at: At) -> None:
     front = at(doorway, tmp_path / "none" / "door")
     with pytest.raises(InferError, match="cannot listen at 'unix:"):
@@ -108,7 +116,7 @@ async def test_a_path_that_cannot_be_is_told(doorway: Doorway, tmp_path: Path, a
 
 async def test_a_file_is_not_taken_for_a_socket(doorway: Doorway, path: Path) -> None:
     leave(path, "precious")
-    for front in (http_at(doorway, path), grpc_at(doorway, path)):
+    for front in (http_at(doorway, path), lane_at(doorway, path), grpcio_at(doorway, path)):
         with pytest.raises(InferError):
             await front.start()
         await front.close(0)

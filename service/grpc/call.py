@@ -1,0 +1,29 @@
+"""A call as its handler sees it, whichever engine carries it."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+Metadata = Sequence[tuple[str, str | bytes]]
+"""What a client says beside its messages: keys, which have no capitals, and their values."""
+
+
+class ClientGoneError(Exception):
+    """Nobody is at the other end of a call any more."""
+
+
+class Call(Protocol):
+    """A call with any number of messages in both directions.
+
+    Returning from its handler ends it well, an `InferError` with that; where the client goes away first, the
+    handler is cancelled.
+    """
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the client said with the call."""
+
+    def messages(self) -> AsyncIterator[bytes]:
+        """Return the messages of the client, until it sends no more; they raise ClientGoneError."""
+
+    async def write(self, message: bytes) -> None:
+        """Send a message, as soon as the client has room for it; raises ClientGoneError."""

@@ -1,17 +1,12 @@
-"""Metrics in Prometheus' text form, read from the counters when they are asked for.
+"""Metrics, read from the counters when they are asked for: the hot path pays nothing for them.
 
-The hot path pays nothing for them. Names, types, labels and units are Triton's. So is the spelling, with
-labels in alphabetical order and whole numbers without a decimal point; prometheus_client's own exposition
-writes both otherwise.
+Names, types, labels and units are Triton's.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Final, Literal
-
-import structlog
+from typing import Final
 
 from ..actors.cache import LocalCache, Store
 from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
@@ -19,35 +14,9 @@ from ..actors.repository import Repository
 from ..actors.sequence_statistics import SequenceStatistics, Spread
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
-from .machine import Machine, Reading
+from .exposition import Family, Kind, Number, Sample, bucketed, exposition, number
+from .machine_metrics import MachineMetrics, pinned_memory_families
 from .settings import MetricsSettings
-
-log: Final = structlog.stdlib.get_logger(__name__)
-
-Kind = Literal["counter", "gauge", "histogram", "summary"]
-Number = int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One value of a metric, and the labels that tell whose it is."""
-
-    value: Number
-    labels: Mapping[str, str]
-    suffix: str = ""
-    """What is put behind the name of the family, as for the parts of a histogram."""
-    bound: tuple[str, str] | None = None
-    """The label that comes last: `le` with the bound of a bucket, `quantile` with a quantile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric with all its samples."""
-
-    name: str
-    kind: Kind
-    help: str
-    samples: Iterable[Sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +232,7 @@ def latency_families(repository: Repository, quantiles: Sequence[float]) -> Iter
 
 
 def _first_response(histogram: Histogram, labels: Mapping[str, str]) -> Iterator[Sample]:
-    return _histogram(labels, histogram.bounds_ms, histogram.counts, histogram.sum_ms)
+    return bucketed(labels, histogram.bounds_ms, histogram.counts, histogram.sum_ms)
 
 
 def _summary(summary: Summary, labels: Mapping[str, str], quantiles: Sequence[float]) -> Iterator[Sample]:
@@ -271,7 +240,7 @@ def _summary(summary: Summary, labels: Mapping[str, str], quantiles: Sequence[fl
     yield Sample(summary.sum // _NS_PER_US, labels, "_sum")
     for quantile, value in zip(quantiles, summary.quantiles(quantiles), strict=True):
         told = value if math.isnan(value) else value // _NS_PER_US
-        yield Sample(told, labels, bound=("quantile", _number(quantile)))
+        yield Sample(told, labels, bound=("quantile", number(quantile)))
 
 
 def sequence_families(repository: Repository) -> Iterator[Family]:
@@ -297,26 +266,9 @@ def sequence_families(repository: Repository) -> Iterator[Family]:
         samples = [
             sample
             for told, labels in models
-            for sample in _histogram(labels, spread(told).bounds, spread(told).counts, spread(told).total)
+            for sample in bucketed(labels, spread(told).bounds, spread(told).counts, spread(told).total)
         ]
         yield Family(name, "histogram", help_text, samples)
-
-
-def pinned_memory_families() -> Iterator[Family]:
-    """Yield the metrics of the pool of pinned memory: there is none, as on any machine without a GPU."""
-    for part in ("total", "used"):
-        help_text = f"Bytes of the pool of pinned memory, {part}"
-        yield Family(f"nv_pinned_memory_pool_{part}_bytes", "gauge", help_text, [Sample(0, {})])
-
-
-def machine_families(reading: Reading) -> Iterator[Family]:
-    """Yield the metrics of the machine."""
-    for name, help_text, value in (
-        ("nv_cpu_utilization", "Part of the processors' time that is used [0.0 - 1.0]", reading.utilization),
-        ("nv_cpu_memory_total_bytes", "Bytes of memory of the machine", reading.memory_total),
-        ("nv_cpu_memory_used_bytes", "Bytes of memory that are not available", reading.memory_used),
-    ):
-        yield Family(name, "gauge", help_text, [Sample(value, {})])
 
 
 def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
@@ -332,49 +284,7 @@ def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
 
 
 def _model_histogram(series: Series) -> Iterator[Sample]:
-    return _histogram(dict(series.labels), series.bounds, series.counts, series.value)
-
-
-def _histogram(
-    labels: Mapping[str, str], bounds: Sequence[float], counts: Sequence[int], total: float
-) -> Iterator[Sample]:
-    yield Sample(sum(counts), labels, "_count")
-    yield Sample(total, labels, "_sum")
-    for bound, count in zip((*map(_number, bounds), "+Inf"), accumulate(counts), strict=True):
-        yield Sample(count, labels, "_bucket", ("le", bound))
-
-
-def exposition(families: Iterable[Family]) -> bytes:
-    """Return the text of metrics without families that have no samples, or a name that was there before."""
-    lines: list[str] = []
-    names: set[str] = set()
-    for family in families:
-        samples = [
-            f"{family.name}{each.suffix}{_labels(each)} {_number(each.value)}" for each in family.samples
-        ]
-        if samples and family.name not in names:
-            names.add(family.name)
-            told = family.help.replace("\\", r"\\").replace("\n", r"\n")
-            lines += (f"# HELP {family.name} {told}", f"# TYPE {family.name} {family.kind}", *samples)
-    lines.append("")
-    return "\n".join(lines).encode(errors="replace")
-
-
-def _labels(sample: Sample) -> str:
-    labels = [f'{name}="{_escaped(sample.labels[name])}"' for name in sorted(sample.labels)]
-    if sample.bound is not None:
-        labels.append('{}="{}"'.format(*sample.bound))
-    return "{" + ",".join(labels) + "}" if labels else ""
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: Number) -> str:
-    if math.isfinite(value):
-        return str(int(value)) if value == int(value) else repr(value)
-    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    return bucketed(dict(series.labels), series.bounds, series.counts, series.value)
 
 
 class Metrics:
@@ -385,7 +295,7 @@ class Metrics:
         self._cache = cache
         self._latencies = settings.counter_latencies
         self._quantiles = settings.quantiles
-        self._machine = Machine(settings.interval_ms / 1000) if settings.cpu else None
+        self._machine = MachineMetrics(settings)
 
     def text(self) -> bytes:
         """Return all metrics as they are now."""
@@ -398,9 +308,5 @@ class Metrics:
         yield from pinned_memory_families()
         yield from latency_families(self._repository, self._quantiles)
         yield from sequence_families(self._repository)
-        if self._machine is not None:
-            try:
-                yield from machine_families(self._machine.read())
-            except (OSError, ValueError, LookupError) as error:
-                log.warning("the state of the machine could not be read", reason=str(error))
+        yield from self._machine.families()
         yield from model_code_families(MODEL_METRICS)

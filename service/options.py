@@ -151,7 +151,12 @@ GROUPS: Final = (
                 f"summary_quantiles=<quantile>:<error>,... {REPEATABLE}",
                 repeatable=True,
             ),
-            inert("allow-gpu-metrics", values.BOOL, default=True),
+            Option(
+                "allow-gpu-metrics",
+                values.BOOL,
+                "Whether to report GPUs, where NVIDIA's driver and the extra gpu are installed.",
+                "metrics.gpu",
+            ),
         ),
     ),
     Group(

@@ -139,6 +139,8 @@ class MetricsSettings:
     port: int = 8002
     cpu: bool = True
     """Whether to report the utilisation and the memory of the machine."""
+    gpu: bool = True
+    """Whether to report the GPUs."""
     interval_ms: float = 2000.0
     """How old a reading of the machine's state may be before it is taken again."""
     counter_latencies: bool = True

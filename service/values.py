@@ -214,11 +214,22 @@ def _read_quantiles(text: str) -> tuple[float, ...]:
             raise OptionError(
                 f"Invalid option: [{pair}]. No ':' delimiter found. Expected format is <quantile>:<error>"
             )
-        read_number(error)
-        quantiles.append(read_number(quantile))
+        _leading_number(error)
+        quantiles.append(_leading_number(quantile))
         if not 0 <= quantiles[-1] <= 1:
             raise OptionError(f"Invalid option: [{pair}]. A quantile lies between 0 and 1")
     return tuple(dict.fromkeys(quantiles))
+
+
+_LEADING_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def _leading_number(text: str) -> float:
+    """Return the number that a text begins with, as C reads one: Triton takes `0.0.1` for `0.0`."""
+    found = _LEADING_NUMBER.match(text.strip())
+    if found is None:
+        raise OptionError(f"Invalid option: [{text}]. A number was expected")
+    return float(found[0])
 
 
 _LEVELS: Final = {

@@ -1,9 +1,8 @@
 """The HTTP door: takes each request to who can answer it, and turns whatever goes wrong into an answer."""
 
 from collections.abc import Mapping
-from typing import Final
+from http import HTTPStatus
 
-import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
 from ..doorway import Doorway
@@ -11,7 +10,6 @@ from ..forwarding import forwarding_of
 from ..listening import ListenAt
 from ..operations import Operation
 from ..settings import HttpEngine, HttpSettings, TlsSettings
-from .compression import ENCODINGS
 from .failures import response_to
 from .front import HttpFront
 from .generate import Generate
@@ -23,13 +21,10 @@ from .lane import Lane
 from .log_settings import LogControl
 from .model_control import ModelControl
 from .openapi import Description
-from .routes import Switchboard
+from .responses import error_of
+from .routes import Match, MethodNotAllowedError, Switchboard
 from .shared_memory import RegionControl
 from .trace_settings import TraceControl
-
-log: Final = structlog.stdlib.get_logger(__name__)
-
-_KNOWN_ENCODINGS: Final = f"Accept-Encoding: {', '.join(ENCODINGS)}\r\n"
 
 
 def http_front(doorway: Doorway, settings: HttpSettings, tls: TlsSettings | None = None) -> HttpFront:
@@ -51,10 +46,10 @@ class HttpDoor:
     def __init__(self, doorway: Doorway, settings: HttpSettings) -> None:
         self._switchboard = Switchboard()
         self.inference = Inference(doorway, settings.max_input_size, forwarding_of(settings.forward_pattern))
-        self._handlers = {
-            operation: guarded(handler, settings.policy.of_operation(operation))
-            for operation, handler in _handlers(doorway, settings, self.inference).items()
-        }
+        handlers = _handlers(doorway, settings, self.inference)
+        keys = {operation: settings.policy.of_operation(operation) for operation in handlers}
+        self._handlers = {name: guarded(handler, keys[name]) for name, handler in handlers.items()}
+        self._refusals = {name: guarded(_refuse_method, keys[name]) for name in handlers}
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
         """Answer a request; only a cancellation and a lost connection get through."""
@@ -63,8 +58,14 @@ class HttpDoor:
             return await self._handlers[match.operation](request, match)
         except ConnectionError:
             raise
+        except MethodNotAllowedError as error:
+            return await self._refusals[error.match.operation](request, error.match)
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
             return response_to(error, request.raw_path)
+
+
+async def _refuse_method(_request: BaseRequest, _match: Match) -> StreamResponse:
+    return error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
 
 
 def _handlers(doorway: Doorway, settings: HttpSettings, inference: Inference) -> Mapping[Operation, Handler]:

@@ -10,7 +10,7 @@ from ...proto.errors import InferError
 from .bodies import BodyRefusedError
 from .compression import ENCODINGS, UnknownEncodingError
 from .responses import ReadyResponse, error_of, failure
-from .routes import MethodNotAllowedError, NoRouteError
+from .routes import NoRouteError
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -30,8 +30,6 @@ def response_to(error: Exception, path: str) -> ReadyResponse:
             response = error_of(HTTPStatus.BAD_REQUEST, "the request body is malformed", close=True)
         case NoRouteError():
             response = error_of(HTTPStatus.NOT_FOUND, "Not Found")
-        case MethodNotAllowedError():
-            response = error_of(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed")
         case _:
             log.error("request failed by an error of the server", path=path, exc_info=error)
             told = f"unexpected error of the server: {type(error).__name__}"

@@ -103,6 +103,11 @@ class NoRouteError(Exception):
 class MethodNotAllowedError(Exception):
     """A path that means something, though not with this method."""
 
+    def __init__(self, match: Match) -> None:
+        super().__init__()
+        self.match = match
+        """What the path means; whose operation is closed hears of that first."""
+
 
 class Switchboard:
     """Finds what a method and a path ask for, and remembers it."""
@@ -127,7 +132,7 @@ class Switchboard:
                 self._known.clear()
             self._known[path] = known
         elif method not in known.methods:
-            raise MethodNotAllowedError
+            raise MethodNotAllowedError(known)
         return known
 
 
@@ -139,7 +144,7 @@ def match(method: str, path: str) -> Match:
         if found is None:
             continue
         if method not in route.methods:
-            raise MethodNotAllowedError
+            raise MethodNotAllowedError(Match(route.operation, route.methods))
         named = found.groupdict()
         return Match(
             route.operation,

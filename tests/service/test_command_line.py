@@ -224,6 +224,7 @@ def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path:
         (["--trace-rate=-1"], "Provided option value is out of bound. Got -1"),
         (["--metrics-config=a=b"], "--metrics-config knows no setting 'a'"),
         (["--metrics-config=summary_quantiles=0.5"], "Invalid option: [0.5]. No ':' delimiter found."),
+        (["--metrics-config=summary_quantiles=x:0"], "Invalid option: [x]. A number was expected"),
         (["--metrics-config=summary_quantiles=1.5:0"], "A quantile lies between 0 and 1"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,

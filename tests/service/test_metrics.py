@@ -19,17 +19,17 @@ from deuteron.actors.repository import Repository
 from deuteron.actors.statistics import Execution
 from deuteron.backends.catalog import Catalog
 from deuteron.backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry
+from deuteron.backends.nvml import GpuReading
 from deuteron.service.doorway import Doorway
+from deuteron.service.exposition import Family, Sample, exposition
 from deuteron.service.http.front import HttpFront
 from deuteron.service.machine import Machine
+from deuteron.service.machine_metrics import GPU_METRICS, gpu_families
 from deuteron.service.metrics import (
     COUNTS,
     GAUGES,
     LATENCIES,
-    Family,
     Metrics,
-    Sample,
-    exposition,
     model_code_families,
 )
 from deuteron.service.settings import MetricsSettings
@@ -291,7 +291,7 @@ async def test_a_machine_that_cannot_be_read_costs_only_its_own_metrics(
 ) -> None:
     door = Metrics(doorway.repository, MetricsSettings(interval_ms=0))
     path = proc(1, 1)
-    door._machine = Machine(0, path)
+    door._machine._machine = Machine(0, path)
     (path / "stat").write_text("")
     text = door.text()
     assert b"nv_cpu" not in text
@@ -309,4 +309,15 @@ async def test_the_document_names_every_metric_there_is(tmp_path: Path) -> None:
         await repository.load_at_start(None)
         text = Metrics(repository, MetricsSettings(), cache).text().decode()
     told = set(re.findall(r"^# TYPE (nv_\w+) ", text, re.MULTILINE))
-    assert set(re.findall(r"`(nv_\w+)`", DOCUMENT)) == told
+    assert set(re.findall(r"`(nv_\w+)`", DOCUMENT)) == told | {name for name, *_ in GPU_METRICS}
+
+
+def test_gpus_are_told_by_their_uuid_as_far_as_they_tell() -> None:
+    readings = [GpuReading("GPU-1", 0.25, 1000, 10, 70.5, 700.0, 2.5), GpuReading("GPU-2", memory_total=5)]
+    text = exposition(gpu_families(readings)).decode()
+    assert 'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25\n' in text
+    assert 'nv_gpu_power_limit{gpu_uuid="GPU-1"} 700\n' in text
+    assert '# TYPE nv_energy_consumption counter\nnv_energy_consumption{gpu_uuid="GPU-1"} 2.5\n' in text
+    assert 'nv_gpu_memory_total_bytes{gpu_uuid="GPU-2"} 5\n' in text
+    assert 'nv_gpu_utilization{gpu_uuid="GPU-2"}' not in text
+    assert {name for name, *_ in GPU_METRICS} <= set(re.findall(r"nv_\w+", DOCUMENT))

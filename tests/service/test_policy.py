@@ -166,6 +166,17 @@ async def test_a_closed_route_opens_with_its_header_only(
     assert (await ask(line, *others))[0] != 403
 
 
+@pytest.mark.parametrize("line", LINES)
+async def test_who_may_not_ask_is_not_told_how_to(
+    ask: Callable[..., Awaitable[tuple[int, str]]], line: str
+) -> None:
+    group = GROUP_OF_OPERATION[match(*line.split(" ")).operation]
+    wrong = f"DELETE {line.split(' ')[1]}"
+    assert (await ask(wrong, group))[0] == 403
+    assert await ask(wrong, group, ADMIN_KEY="sésame") == (405, '{"error":"Method Not Allowed"}')
+    assert await ask(wrong) == (405, '{"error":"Method Not Allowed"}')
+
+
 @pytest.mark.parametrize(("method", "streams"), CALLS)
 async def test_a_closed_call_opens_with_its_key_only(
     closed_grpc: GrpcFront, method: str, streams: bool

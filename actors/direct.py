@@ -52,11 +52,13 @@ class DirectSequences:
         controls: SequenceControls,
         signature: Signature | None,
         statistics: SequenceStatistics,
+        *,
+        durable: bool = False,
     ) -> None:
         assert config.sequence_batching is not None
         batching = config.sequence_batching
         limit = max(1, config.max_batch_size)
-        self._sequencer = Sequencer(config, limit, statistics)
+        self._sequencer = Sequencer(config, limit, statistics, durable=durable)
         self._iterative = batching.iterative_sequence
         self._stepping: dict[InstanceId, Sequence[Job]] = {}
         self._delay: Final[Nanoseconds] = batching.direct.max_queue_delay_microseconds * MICROSECOND

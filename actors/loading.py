@@ -20,8 +20,10 @@ from ..backends.api import Backend, ModelFiles, Plan, Seat
 from ..backends.catalog import Catalog
 from ..backends.contents import digest_contents
 from ..backends.device import HOST, Device, HostStream
+from ..backends.durable_state import DurablePlan, can_endure
 from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
 from ..backends.model_home import ModelHome
+from ..backends.sequence_store import SequenceStore
 from ..backends.warmup import WarmedPlan, warmup_batches
 from ..proto.config import (
     ENSEMBLE,
@@ -84,6 +86,8 @@ class LoadOptions:
     """Where responses are kept of models that allow it."""
     sharing: Sharing | None = None
     """What instances share that run only while there is enough of it; None where nothing is limited."""
+    sequences: SequenceStore | None = None
+    """Where the states of sequences are kept for other servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +221,11 @@ class Loader:
         samples = warmup_batches(config, home.path)
         edition = self._edition(home, config, files)
         plan = _stateful_plan(backend, config, files)
-        return Prepared(config, home.labels(config), WarmedPlan(plan, samples) if samples else plan, edition)
+        if samples:
+            plan = WarmedPlan(plan, samples)
+        if self._options.sequences is not None:
+            plan = _durable_plan(plan, self._options.sequences, config, version)
+        return Prepared(config, home.labels(config), plan, edition)
 
     def _edition(self, home: ModelHome, config: ModelConfig, files: ModelFiles) -> bytes:
         """Return what the cache is to know a version by: this load alone, unless other servers look too."""
@@ -231,6 +239,18 @@ def _stateful_plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> 
     if not states:
         return _plan(backend, config, files)
     return StatefulPlan(_plan(backend, with_states(config), files), states, config)
+
+
+def _durable_plan(plan: Plan, store: SequenceStore, config: ModelConfig, version: int) -> Plan:
+    if can_endure(config):
+        return DurablePlan(plan, store, config, version)
+    if config.sequence_batching is not None:
+        log.warning(
+            "sequences of this model are not kept in the sequence store: it has no implicit state, or is "
+            "iterative or decoupled",
+            model=config.name,
+        )
+    return plan
 
 
 def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from ..backends.api import Plan
+from ..backends.durable_state import DurablePlan
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError
@@ -78,7 +79,8 @@ class ModelVersion:
         self._reshaped = reshaped_outputs(config)
         self._instances = {instance.id: instance for instance in instances}
         line = Line() if is_ordered(config) else None
-        schedule = schedule_of(config, os.environ, statistics.sequences)
+        durable = isinstance(plan, DurablePlan)
+        schedule = schedule_of(config, os.environ, statistics.sequences, durable=durable)
         self._gate: Gate | None = None
         self._router = Router(schedule, self, statistics, line=line)
 

@@ -42,13 +42,15 @@ class OldestSequences:
         controls: SequenceControls,
         signature: Signature | None,
         statistics: SequenceStatistics,
+        *,
+        durable: bool = False,
     ) -> None:
         assert config.sequence_batching is not None
         batching = config.sequence_batching
         oldest = batching.oldest
         self._limit = max(1, config.max_batch_size)
         candidates = oldest.max_candidate_sequences or self._limit
-        self._sequencer = Sequencer(config, candidates, statistics)
+        self._sequencer = Sequencer(config, candidates, statistics, durable=durable)
         self._iterative = batching.iterative_sequence
         self._batching: Final = DynamicBatching(
             preferred_batch_sizes=tuple(oldest.preferred_batch_size),

@@ -18,11 +18,16 @@ LONE_DEPTH: Final = 8
 
 
 def schedule_of(
-    config: ModelConfig, environment: Mapping[str, str], sequences: SequenceStatistics | None = None
+    config: ModelConfig,
+    environment: Mapping[str, str],
+    sequences: SequenceStatistics | None = None,
+    *,
+    durable: bool = False,
 ) -> Schedule:
     """Return the schedule that a configuration asks for; the environment may hold back its start.
 
-    What becomes of sequences, where a model has any, is written into `sequences`.
+    What becomes of sequences, where a model has any, is written into `sequences`; if they are `durable`, they
+    may have begun on another server.
     """
     if config.dynamic_batching is not None:
         batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
@@ -31,7 +36,8 @@ def schedule_of(
         strategy = OldestSequences if config.sequence_batching.HasField("oldest") else DirectSequences
         controls = SequenceControls(config)
         statistics = sequences or SequenceStatistics()
-        return held_start(strategy(config, controls, signature_of(config), statistics), environment)
+        schedule = strategy(config, controls, signature_of(config), statistics, durable=durable)
+        return held_start(schedule, environment)
     return OneByOne()
 
 

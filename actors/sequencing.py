@@ -14,6 +14,8 @@ This is what the two strategies share, `direct` and `oldest`; what runs together
   backlog it is the whole sequence, of which no step was made yet.
 * A sequence that was forgotten or cancelled is *abandoned*. When its slot is free its instance is told, if
   it has served any of it: whatever is remembered there is of no use any more.
+* Where sequences are *durable*, any server may be asked to go on with one: a request without START, under an
+  ID that nobody knows here, gets a slot like a START. The engine will find out what there is to go on with.
 * In an *iterative* model a request is a sequence of steps: when it has run, the model may have it come again,
   before those behind it and no more as a START. A request without an ID is given one. The sequence ends when
   its last request has run its last step, whatever END says.
@@ -33,6 +35,7 @@ from typing import Final
 from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.message import Correlation, Request
+from ..proto.sequence_controls import no_start
 from .clock import MICROSECOND, Instant
 from .one_by_one import QUEUE_CAPACITY, queue_full
 from .schedule import Forget, InstanceId, Job, Reject, not_iterative
@@ -48,6 +51,7 @@ class Sequencer:
     __slots__ = (
         "_alarms",
         "_backlog",
+        "_durable",
         "_forgotten",
         "_generated",
         "_iterative",
@@ -63,8 +67,16 @@ class Sequencer:
         "slots",
     )
 
-    def __init__(self, config: ModelConfig, slots_per_instance: int, statistics: SequenceStatistics) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        slots_per_instance: int,
+        statistics: SequenceStatistics,
+        *,
+        durable: bool = False,
+    ) -> None:
         assert config.sequence_batching is not None
+        self._durable = durable
         self._statistics = statistics
         self._model_name = config.name
         self._max_idle = config.sequence_batching.max_sequence_idle_microseconds * MICROSECOND
@@ -107,8 +119,8 @@ class Sequencer:
                 "correlation ID"
             )
         sequence = self._live.get(correlation.id)
-        if sequence is None and not correlation.start:
-            raise self._no_start(correlation.id)
+        if sequence is None and not correlation.start and not self._durable:
+            raise no_start(correlation.id, self._model_name)
         if self._waiting >= QUEUE_CAPACITY:
             raise queue_full(request)
         job.queued = now
@@ -133,7 +145,7 @@ class Sequencer:
             raise not_iterative()
         sequence = self._stepping.get(job)
         if sequence is None or not sequence.open:
-            raise self._no_start(job.request.correlation.id if job.request.correlation else 0)
+            raise no_start(job.request.correlation.id if job.request.correlation else 0, self._model_name)
         if job.request.cancelled:
             sequence.abandoned = not sequence.jobs
             raise InferError(Fault.CANCELLED, "")
@@ -300,12 +312,6 @@ class Sequencer:
     def _generate(self) -> int:
         """Return a correlation ID for a request without one, which nobody uses now."""
         return next(number for number in self._generated if number not in self._live)
-
-    def _no_start(self, id_: int | str) -> InferError:
-        return invalid(
-            f"inference request for sequence {id_} to model '{self._model_name}' must specify the START flag "
-            "on the first request of the sequence"
-        )
 
     def _begin(self, id_: int | str, now: Instant) -> JobSequence:
         sequence = JobSequence(id_, now, now)

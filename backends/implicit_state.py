@@ -124,6 +124,14 @@ class StatefulEngine:
 
         self._engine.execute(batch, keep)
 
+    def states(self, slot: int) -> States:
+        """Return what the model made of the states of the sequence in a slot."""
+        return self._states.get(slot, self._initial)
+
+    def restore(self, slot: int, states: States) -> None:
+        """Have the sequence in a slot go on from other states."""
+        self._states[slot] = states
+
     def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
         """Let the states of an abandoned sequence go; the engine beneath may remember more."""
         self._states.pop(slot, None)

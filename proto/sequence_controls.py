@@ -14,6 +14,7 @@ import numpy as np
 from .config import ModelConfig
 from .config.model_config import InputSpec
 from .datatypes import Datatype
+from .errors import InferError, invalid
 from .message import Correlation
 from .schema import model_config_pb2 as pb
 from .tensor import Shape, Tensor
@@ -33,6 +34,14 @@ _VALUES: Final = (
     ("fp32_false_true", Datatype.FP32),
     ("bool_false_true", Datatype.BOOL),
 )
+
+
+def no_start(correlation_id: int | str, model_name: str) -> InferError:
+    """Return the error of a request that continues a sequence which is not known."""
+    return invalid(
+        f"inference request for sequence {correlation_id} to model '{model_name}' must specify the START "
+        "flag on the first request of the sequence"
+    )
 
 
 def control_inputs(config: ModelConfig) -> tuple[InputSpec, ...]:

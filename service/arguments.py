@@ -20,6 +20,7 @@ from .listening import UNIX, ListenAt
 from .option import Option, Presence, default_of
 from .options import OPTIONS
 from .policy import Policy, policy_of
+from .sequence_store_url import with_credentials
 from .settings import (
     CacheSettings,
     ControlMode,
@@ -125,6 +126,7 @@ def _settle(given: Given, environment: Mapping[str, str]) -> Settings:
     return replace(
         settings,
         cache=_cache(given, environment),
+        sequence_store=with_credentials(settings.sequence_store, environment),
         trace=trace,
         repository=repository,
         http=replace(settings.http, policy=_policy(given, "http-restricted-api", "api")),

@@ -5,8 +5,10 @@ a program may ask the models without any. It is put together here and in `app`, 
 process of its own.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
 from .. import __version__
 from ..actors.cache import LocalCache, Store
@@ -20,6 +22,7 @@ from ..actors.sharing import Sharing, Supply
 from ..backends.bindings import Bindings
 from ..backends.catalog import Catalog
 from ..backends.house import House
+from ..backends.sequence_store import SequenceStore
 from ..proto.errors import Fault, InferError
 from .access_log import AccessLog
 from .doorway import Doorway
@@ -32,6 +35,7 @@ from .settings import (
     MetricsSettings,
     RateLimitSettings,
     RedisCacheSettings,
+    SequenceStoreSettings,
     Settings,
 )
 from .shared_memory import SharedMemory
@@ -72,7 +76,8 @@ async def furnished(
     calls = Calls(explicit=settings.repository.control_mode is ControlMode.EXPLICIT)
     async with (
         _cache(settings.cache) as cache,
-        _repository(settings, calls, bindings, cache) as repository,
+        _sequence_store(settings.sequence_store) as sequences,
+        _repository(settings, calls, bindings, Stores(cache, sequences)) as repository,
         calls.carry(repository.find),
     ):
         observer = _observer(settings)
@@ -110,9 +115,36 @@ def _cache(settings: CacheSettings | None) -> AbstractAsyncContextManager[Store 
             return nullcontext()
 
 
-def _repository(
-    settings: Settings, house: House, bindings: Bindings | None, cache: Store | None
-) -> Repository:
+@asynccontextmanager
+async def _sequence_store(settings: SequenceStoreSettings | None) -> AsyncIterator[SequenceStore | None]:
+    """Open where sequences are kept; raises InferError where it takes what is not installed."""
+    if settings is None:
+        yield None
+        return
+    try:
+        from .redis_sequences import RedisSequences  # noqa: PLC0415 - the client of Redis is an extra
+    except ModuleNotFoundError as error:
+        raise InferError(
+            Fault.UNAVAILABLE,
+            "the sequence store needs a package that is not installed: pip install 'deuteron[redis]'",
+        ) from error
+    store = RedisSequences(settings)
+    await asyncio.to_thread(store.check)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What outlives a request: responses, and the states of sequences."""
+
+    cache: Store | None
+    sequences: SequenceStore | None
+
+
+def _repository(settings: Settings, house: House, bindings: Bindings | None, stores: Stores) -> Repository:
     chosen = settings.repository
     return Repository(
         chosen.paths,
@@ -125,7 +157,8 @@ def _repository(
             threads=chosen.load_threads,
             retries=chosen.load_retries,
             namespacing=chosen.namespacing,
-            cache=cache,
+            cache=stores.cache,
+            sequences=stores.sequences,
             sharing=_sharing(settings.rate_limit),
         ),
         bindings,

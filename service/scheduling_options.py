@@ -1,4 +1,4 @@
-"""The options about who runs when, and about responses that are kept: rows of the table in `options`."""
+"""The options about who runs when, and about what is kept: rows of the table in `options`."""
 
 from typing import Final
 
@@ -6,8 +6,10 @@ from . import values
 from .cache_options import read_cache_config
 from .door_options import REPEATABLE
 from .option import Group, Option, inert
+from .sequence_store_url import read_sequence_store
 
 _CACHE_CONFIG: Final = values.Kind("cache,setting=value", read_cache_config)
+_SEQUENCE_STORE: Final = values.Kind("redis://host[:port][/database]", read_sequence_store)
 
 SCHEDULING: Final = Group(
     "Scheduling and caching",
@@ -41,6 +43,14 @@ SCHEDULING: Final = Group(
             values.UNSIGNED,
             "Deprecated spelling of --cache-config local,size=.",
             default=0,
+        ),
+        Option(
+            "sequence-store",
+            _SEQUENCE_STORE,
+            "Redis that keeps the implicit state of sequences after each step, so that any server with "
+            "the same store goes on with them, also after a crash. While it is away their requests fail. "
+            "User and password may also stand in DEUTERON_SEQUENCE_STORE_USERNAME and _PASSWORD.",
+            "sequence_store",
         ),
         inert("cache-directory", values.TEXT, "/opt/tritonserver/caches"),
     ),

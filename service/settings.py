@@ -290,6 +290,18 @@ CacheSettings = LocalCacheSettings | RedisCacheSettings
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceStoreSettings:
+    """The Redis that keeps the states of sequences."""
+
+    host: str
+    port: int
+    database: int = 0
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that the command line and the environment decided."""
 
@@ -313,6 +325,8 @@ class Settings:
     rate_limit: RateLimitSettings = field(default_factory=RateLimitSettings)
     cache: CacheSettings | None = None
     """Where responses are kept; None is nowhere."""
+    sequence_store: SequenceStoreSettings | None = None
+    """Where the states of sequences are kept; None is in this process alone."""
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`--backend-config` by backend name; those for all backends are under the empty name."""
     remarks: tuple[str, ...] = ()

@@ -1,14 +1,13 @@
 """The response cache from outside: what is asked again is answered without the model, and counted so."""
 
-import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
+from ..redis_house import NEEDS_REDIS, free_port, port_of, redis_server
 from .clients import LIBRARIES, Client
 from .house import Server, poll
 
@@ -16,10 +15,6 @@ Pick = Callable[..., Path]
 Serve = Callable[..., Server]
 
 CACHED = "response_cache { enable: true }\n"
-
-needs_redis = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
-)
 
 
 @pytest.fixture
@@ -94,22 +89,16 @@ def test_without_a_cache_nothing_is_told_of_one(house: Server) -> None:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        yield process, port
-        process.kill()
+def store(tmp_path: Path) -> Iterator[redis.Redis]:
+    with redis_server(tmp_path, free_port()) as client:
+        yield client
 
 
-@needs_redis
+@NEEDS_REDIS
 def test_two_servers_share_what_they_know_and_neither_needs_redis(
-    models: Path, serve: Serve, redis: tuple[subprocess.Popen[bytes], int]
+    models: Path, serve: Serve, store: redis.Redis
 ) -> None:
-    process, port = redis
-    flags = ("--cache-config=redis,host=127.0.0.1", f"--cache-config=redis,port={port}")
+    flags = ("--cache-config=redis,host=127.0.0.1", f"--cache-config=redis,port={port_of(store)}")
     servers = serve(models, *flags), serve(models, *flags)
     with Client("http", servers[0]) as first, Client("grpc", servers[1]) as second:
         assert add(first, 5) == [[6] * 16]
@@ -119,15 +108,14 @@ def test_two_servers_share_what_they_know_and_neither_needs_redis(
             return counts(second)["cache_hit"] > 0
 
         poll(second_knows, "what the first server was asked is found by the second")
-        process.kill()
-        process.wait()
+        store.shutdown(nosave=True)
         for value in range(20):
             assert add(first, value) == add(second, value) == [[value + 1] * 16]
         assert counts(first)["executions"] >= 20
     assert "Redis does not work" in servers[0].logged()
 
 
-@needs_redis
+@NEEDS_REDIS
 def test_a_server_starts_without_its_redis_and_says_so(models: Path, serve: Serve) -> None:
     server = serve(models, "--cache-config=redis,host=127.0.0.1", "--cache-config=redis,port=1")
     with Client("http", server) as client:

@@ -4,18 +4,13 @@ It is a real Redis, without which these tests are skipped.
 """
 
 import asyncio
-import shutil
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from deuteron.proto.datatypes import Datatype
 from deuteron.proto.errors import InferError
@@ -23,9 +18,9 @@ from deuteron.proto.stored_outputs import StoredOutputs, StoredTensor
 from deuteron.service.redis_cache import LEFT_ALONE, PREFIX, RedisCache
 from deuteron.service.settings import RedisCacheSettings
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
-)
+from ..redis_house import NEEDS_REDIS, free_port, port_of, redis_server
+
+pytestmark = NEEDS_REDIS
 
 KEY = b"\x01" * 32
 WITHIN_S = 20
@@ -33,37 +28,6 @@ WITHIN_S = 20
 
 def outputs(text: bytes = b"answer") -> StoredOutputs:
     return StoredOutputs((StoredTensor("OUT", Datatype.UINT8, (len(text),), text),))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def redis_server(directory: Path, port: int, *words: str) -> Iterator[redis.Redis]:
-    """Run a Redis that writes nothing to disk."""
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", *words]
-    with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL) as process:
-        client = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
-        try:
-            while not _answers(client):
-                assert process.poll() is None, "redis-server ended"
-            yield client
-        finally:
-            client.close()
-            process.kill()
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        client.ping()
-    except redis.AuthenticationError:
-        return True
-    except redis.ConnectionError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +41,6 @@ def store(server: redis.Redis) -> redis.Redis:
     """An empty Redis."""
     server.flushall()
     return server
-
-
-def port_of(store: redis.Redis) -> int:
-    return int(store.connection_pool.connection_kwargs["port"])
 
 
 class Clock:

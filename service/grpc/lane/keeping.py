@@ -13,6 +13,8 @@ from .heads import Head
 _PROBE: Final = b"deuteron"
 _SPREAD: Final = 0.1
 """By how much of itself an age is made longer or shorter, so that not all clients come back at once."""
+_WARNING_MS: Final = 2000.0
+"""How long a client has to hear that the connection is about to end."""
 _MS: Final = 1000.0
 
 
@@ -36,6 +38,8 @@ class Keeper:
         self._probes = 0
         """Probes since data was sent."""
         self._sent = 0
+        self._parting = False
+        """Whether the client was told that the connection is about to end."""
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         if settings.time_ms > 0:
             self._later(settings.time_ms, self._look)
@@ -46,6 +50,8 @@ class Keeper:
     def heard(self) -> None:
         """Hear that the client is there."""
         self._last_heard = self._loop.time()
+        if self._parting and self._connection.pongs != self._pongs:
+            self._leave()
 
     def stop(self) -> None:
         """Look after this connection no more."""
@@ -93,12 +99,18 @@ class Keeper:
             self._later(max(1.0, self._settings.time_ms - silent_ms), self._look)
 
     def _grow_old(self) -> None:
-        """Say that the connection is about to end, and end it when the client has had time to hear."""
+        """Say that the connection is about to end, and end it when the client has heard that, or has not."""
+        self._pongs = self._connection.pongs
+        self._parting = True
         self._connection.warn()
+        self._connection.probe(_PROBE)
         self._flush()
-        self._later(_MS, self._leave)
+        self._later(_WARNING_MS, self._leave)
 
     def _leave(self) -> None:
+        if not self._parting:
+            return
+        self._parting = False
         self._connection.leave()
         self._flush()
         if self._settings.max_connection_age_grace_ms > 0:

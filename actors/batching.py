@@ -109,6 +109,13 @@ class DynamicBatcher:
         """Any instance serves any job, so nobody is lost with one."""
         return ()
 
+    def retire(self, instance: InstanceId) -> None:
+        """Nothing is bound to an instance."""
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Nothing is bound to an instance."""
+        return False
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         return self._queue.take(len(self._queue))

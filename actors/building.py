@@ -1,7 +1,7 @@
 """Bringing versions up: so many at a time, each within a time, and all of a model or none.
 
 New versions are built beside those that serve and take their places when all are ready. What is served
-already as it would be built is left alone.
+already as it would be built is left alone; one that has but too many or too few instances gets others.
 
 What blocks in a load is code of a model, which may never return, and a thread cannot be ended from outside. A
 load that takes too long is therefore given up rather than stopped: whoever waits is told, and should the
@@ -11,6 +11,7 @@ version be built after all, it is taken down at once.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
 from .loading import Loader, LoadOptions
 from .records import ModelRecord, VersionRecord, on_one_line, titled
-from .servable import Servable
+from .servable import Rearrangeable, Servable
 from .serving import Serving
 from .sources import Source
 
@@ -57,8 +58,12 @@ class Builder:
             entry = record.versions.setdefault(version, VersionRecord())
             if entry.phase is not VersionPhase.READY:
                 entry.step(VersionEvent.LOAD)
-        outcomes = await asyncio.gather(*(self._attempt(source, version) for version in fresh))
-        built = {each.version: each for each in outcomes if not isinstance(each, Exception)}
+        outcomes = await asyncio.gather(*(self._attempt(record, source, version) for version in fresh))
+        built = {
+            version: each
+            for version, each in zip(fresh, outcomes, strict=True)
+            if not isinstance(each, Exception) and each is not record.serving.get(version)
+        }
         failures = {
             version: each
             for version, each in zip(fresh, outcomes, strict=True)
@@ -92,12 +97,12 @@ class Builder:
             task.cancel()
         await asyncio.gather(*self._overdue, return_exceptions=True)
 
-    async def _attempt(self, source: Source, version: int) -> Servable | Exception:
+    async def _attempt(self, record: ModelRecord, source: Source, version: int) -> Servable | Exception:
         """Build a version, if need be in several attempts; return the error of the last."""
         retries = self._retries
         while True:
             try:
-                return await self._build(source, version)
+                return await self._build(record, source, version)
             except Exception as error:  # noqa: BLE001 - whatever it is, the siblings are to end before it is told
                 if not retries or isinstance(error, OverdueError):
                     return error
@@ -109,14 +114,14 @@ class Builder:
                     reason=on_one_line(titled(error)),
                 )
 
-    async def _build(self, source: Source, version: int) -> Servable:
+    async def _build(self, record: ModelRecord, source: Source, version: int) -> Servable:
+        served = record.serving.get(version)
         async with self._turns:
-            load = self._loader.load(source.home, source.draft, version, source.steps)
-            task = asyncio.create_task(load)
+            task = asyncio.create_task(self._made(served, record.loaded, source, version))
             self._overdue.add(task)
             done, _ = await asyncio.wait({task}, timeout=self._timeout_s or None)
         if not done:
-            task.add_done_callback(self._take_down)
+            task.add_done_callback(partial(self._take_down, served))
             raise OverdueError(
                 Fault.UNAVAILABLE,
                 f"version {version} of model '{source.home.name}' was not ready within "
@@ -125,9 +130,22 @@ class Builder:
         self._overdue.discard(task)
         return task.result()
 
-    def _take_down(self, task: "asyncio.Task[Servable]") -> None:
+    async def _made(
+        self, served: Servable | None, loaded: Source | None, source: Source, version: int
+    ) -> Servable:
+        """Return a version as a source has it: the one that serves, where its instances are all to change."""
+        if isinstance(served, Rearrangeable) and source.differs_in_instances(
+            version, loaded, served.config.message
+        ):
+            config = self._loader.rearranged(served, source.draft)
+            if config is not None:
+                await served.rearrange(config)
+                return served
+        return await self._loader.load(source.home, source.draft, version, source.steps)
+
+    def _take_down(self, served: Servable | None, task: "asyncio.Task[Servable]") -> None:
         self._overdue.discard(task)
-        if not task.cancelled() and task.exception() is None:
+        if not task.cancelled() and task.exception() is None and task.result() is not served:
             self._serving.discard(task.result())
 
     def _give_up(

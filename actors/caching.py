@@ -34,7 +34,7 @@ from .ordering import Line
 from .reply import Reply
 from .schedule import Job
 from .schedules import is_ordered
-from .servable import Servable
+from .servable import Rearrangeable, Servable
 from .statistics import Statistics
 
 log: Final = structlog.get_logger("deuteron.cache")
@@ -156,6 +156,12 @@ class CachedVersion:
     async def serve(self) -> None:
         """Serve as long as the model does."""
         await self._model.serve()
+
+    async def rearrange(self, config: ModelConfig) -> None:
+        """Have the model change its instances; an ensemble has none."""
+        assert isinstance(self._model, Rearrangeable), "only models have instances to change"
+        await self._model.rearrange(config)
+        self.config = config
 
     # --- the way of a request ---
 

@@ -115,6 +115,14 @@ class DirectSequences:
         self._stepping.pop(instance, None)
         return self._sequencer.lost(instance)
 
+    def retire(self, instance: InstanceId) -> None:
+        """Hear that an instance is to leave: its sequences stay to their end, and no others begin there."""
+        self._sequencer.slots.retire(instance)
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Whether a sequence lives on an instance."""
+        return self._sequencer.slots.any_taken(instance)
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         return self._sequencer.clear()

@@ -5,11 +5,9 @@ gates of a server stand before the same resources (see `sharing`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
 from typing import Final
 
 from ..proto.config import ModelConfig, RateLimit
-from ..proto.errors import InferError
 from .schedule import InstanceId
 from .sharing import GLOBAL, Claim, Member, Sharing
 
@@ -75,27 +73,18 @@ class Gate:
             owner.wake()
 
 
+def is_limited(config: ModelConfig) -> bool:
+    """Whether a model says that its executions need resources."""
+    return any(group.rate_limit.resources for group in config.instance_groups)
+
+
 def gate_of(config: ModelConfig, sharing: Sharing | None) -> Gate | None:
-    """Return the gate before the instances of a model, by their numbers; None where nothing limits them.
-
-    Raises InferError where one of them could never run; then none takes part.
-    """
-    if sharing is None or not any(group.rate_limit.resources for group in config.instance_groups):
-        return None
-    gate = Gate(sharing)
-    numbers = count()
-    try:
-        for group in config.instance_groups:
-            for device in group.gpus or (HOST,):
-                for _ in range(group.count):
-                    gate.join(next(numbers), _claim(group.rate_limit, device))
-    except InferError:
-        gate.close()
-        raise
-    return gate
+    """Return the gate before the instances of a model; None where nothing limits them."""
+    return Gate(sharing) if sharing is not None and is_limited(config) else None
 
 
-def _claim(limit: RateLimit, device: int) -> Claim:
+def claim_of(limit: RateLimit, device: int = HOST) -> Claim:
+    """Return what an instance on a device claims by the words of its group."""
     needs = {(name, GLOBAL if is_global else device): number for name, is_global, number in limit.resources}
     return Claim(needs, limit.priority)
 

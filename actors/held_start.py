@@ -72,6 +72,14 @@ class HeldStart:
         """Pass it on."""
         return self._schedule.lost(instance)
 
+    def retire(self, instance: InstanceId) -> None:
+        """Pass it on."""
+        self._schedule.retire(instance)
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Pass it on."""
+        return self._schedule.holds(instance)
+
     def clear(self) -> list[Job]:
         """Pass it on."""
         return self._schedule.clear()

@@ -142,6 +142,7 @@ class Instance:
                 self._open.add(run)
             again = run.rescheduled
             self._signal(Finished(self.id, again) if again else self._finished)
+        self._note_vacancy()
 
     def delivered(self, run: Run) -> None:
         """Pass on responses of a run that came while it ran or after it returned."""
@@ -151,10 +152,11 @@ class Instance:
             self._note_vacancy()
 
     async def vacate(self) -> None:
-        """Wait until every request that was left open has been answered."""
-        if self._open:
-            self._vacant = asyncio.get_running_loop().create_future()
-            await self._vacant
+        """Wait until no batch runs, and every request that was left open has been answered."""
+        while self.busy:
+            if self._vacant is None or self._vacant.done():
+                self._vacant = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._vacant)
 
     async def close(self) -> None:
         """Close the engine and let the lane end; requests still open are failed."""
@@ -214,7 +216,7 @@ class Instance:
         self._note_vacancy()
 
     def _note_vacancy(self) -> None:
-        if not self._open and self._vacant is not None and not self._vacant.done():
+        if self._vacant is not None and not self.busy and not self._vacant.done():
             self._vacant.set_result(None)
 
     def _advance(self, event: InstanceEvent) -> None:

@@ -11,15 +11,14 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
-from ..backends.api import Backend, ModelFiles, Plan, Seat
+from ..backends.api import Backend, ModelFiles, Plan
 from ..backends.catalog import Catalog
 from ..backends.contents import digest_contents
-from ..backends.device import HOST, Device, HostStream
 from ..backends.durable_state import DurablePlan, can_endure
 from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
 from ..backends.model_home import ModelHome
@@ -29,7 +28,6 @@ from ..proto.config import (
     ENSEMBLE,
     ConfigError,
     Draft,
-    InstanceKind,
     ModelConfig,
     check_ensemble_wiring,
     check_response_cache,
@@ -38,17 +36,17 @@ from ..proto.config import (
     validated,
     with_transaction_policy,
 )
-from ..proto.errors import Fault, InferError, invalid
+from ..proto.errors import Fault, InferError
 from ..proto.model_id import ModelId
 from .cache import Store
 from .caching import CachedVersion
 from .conductor import EnsembleVersion
-from .gate import gate_of
-from .instance import Instance
+from .gate import gate_of, is_limited
+from .instance_set import InstanceSet
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
-from .model import ModelVersion, take_down
-from .schedules import depth_of
+from .model import ModelVersion
+from .seating import plan_device
 from .sequence_statistics import SequenceStatistics
 from .servable import Servable
 from .sharing import Sharing
@@ -58,11 +56,6 @@ CONFIG_OVERRIDE: Final = "Invalid config override"
 """Where complaints about a configuration that came with a request stand, in the words that Triton logs."""
 
 log: Final = structlog.get_logger("deuteron.repository")
-
-DEVICE_OF_KIND: Final = {
-    InstanceKind.CPU: HOST,
-    InstanceKind.MODEL: Device("MODEL"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +146,29 @@ class Loader:
         """Return a model with all its instances seated, the first of them on a lane that is there already."""
         config = prepared.config
         statistics = self._statistics(config)
-        try:
-            gate = gate_of(config, self._options.sharing)
-        except InferError:
-            await take_down(config.name, (), plan)
-            raise
-        try:
-            instances = await _seat(config, plan, lane, statistics, is_limited=gate is not None)
-        except BaseException:
-            if gate is not None:
-                gate.close()
-            raise
-        model = ModelVersion(config, version, prepared.labels, plan, instances, statistics)
+        instances = InstanceSet(plan, statistics, gate_of(config, self._options.sharing))
+        await _seat(instances, config, lane)
+        model = ModelVersion(config, version, prepared.labels, instances, statistics)
         model.edition = prepared.edition
-        if gate is not None:
-            model.limit(gate)
         return model
+
+    def rearranged(self, servable: Servable, draft: Draft) -> ModelConfig | None:
+        """Return the configuration of a version with the instances that a draft asks for instead of its own.
+
+        None where the draft asks for anything else that is different. Raises ConfigError for instances that
+        nobody can have.
+        """
+        present = servable.config.message
+        message = type(present)()
+        message.CopyFrom(present)
+        message.ClearField("instance_group")
+        message.instance_group.extend(draft.message.instance_group)
+        message.version_policy.CopyFrom(draft.message.version_policy)
+        config = validated(replace(draft, message=message))
+        is_as_before = plan_device(config) == plan_device(servable.config) and (
+            is_limited(config) == is_limited(servable.config)
+        )
+        return config if is_as_before else None
 
     def _behind_cache(self, model: Servable) -> Servable:
         cache = self._options.cache
@@ -254,9 +254,7 @@ def _durable_plan(plan: Plan, store: SequenceStore, config: ModelConfig, version
 
 
 def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
-    kinds = {group.kind for group in config.instance_groups}
-    device = DEVICE_OF_KIND[InstanceKind.MODEL if kinds == {InstanceKind.MODEL} else InstanceKind.CPU]
-    return backend.load(config, files, device)
+    return backend.load(config, files, plan_device(config))
 
 
 def _refuse_what_is_not_there(config: ModelConfig) -> None:
@@ -274,42 +272,13 @@ def _refuse_what_is_not_there(config: ModelConfig) -> None:
         )
 
 
-async def _seat(
-    config: ModelConfig, plan: Plan, first_lane: Lane, statistics: Statistics, *, is_limited: bool
-) -> list[Instance]:
-    """Return the instances of a model, all seated; raises the first error, and then none is left."""
-    seats = _seats(config)
-    instances = [
-        Instance(
-            seat,
-            plan,
-            first_lane if seat.index == 0 else Lane(seat.name),
-            statistics,
-            streaming=config.decoupled,
-            depth=1 if is_limited else depth_of(config, len(seats)),
-        )
-        for seat in seats
-    ]
-    outcomes = await asyncio.gather(*(instance.start() for instance in instances), return_exceptions=True)
-    failure = next((outcome for outcome in outcomes if outcome is not None), None)
-    if failure is not None:
+async def _seat(instances: InstanceSet, config: ModelConfig, lane: Lane) -> None:
+    """Seat the instances of a model; raises the first error, and then none is left, nor what they share."""
+    try:
+        await instances.seat(config, lane)
+    except Exception:
         try:
-            await take_down(config.name, instances, plan)
+            await instances.close()
         except Exception:  # whoever asked must hear why it cannot be loaded, and not what followed from that
             log.exception("a model that cannot be loaded does not close", model=config.name)
-        raise failure
-    return instances
-
-
-def _seats(config: ModelConfig) -> list[Seat]:
-    seats: list[Seat] = []
-    for group in config.instance_groups:
-        if group.kind not in DEVICE_OF_KIND:
-            raise invalid(
-                f"instance group {group.name} of model {config.name} has kind KIND_GPU "
-                "but server does not support GPUs"
-            )
-        for number in range(group.count):
-            device = DEVICE_OF_KIND[group.kind]
-            seats.append(Seat(f"{group.name}_{number}", len(seats), device, HostStream()))
-    return seats
+        raise

@@ -118,6 +118,14 @@ class OldestSequences:
         batcher = self._batchers.pop(instance, None)
         return [*(batcher.clear() if batcher is not None else ()), *self._sequencer.lost(instance)]
 
+    def retire(self, instance: InstanceId) -> None:
+        """Hear that an instance is to leave: its sequences stay to their end, and no others begin there."""
+        self._sequencer.slots.retire(instance)
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Whether a sequence lives on an instance."""
+        return self._sequencer.slots.any_taken(instance)
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         waiting = [job for batcher in self._batchers.values() for job in batcher.clear()]

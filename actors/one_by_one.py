@@ -68,6 +68,13 @@ class OneByOne:
         """Any instance serves any job, so nobody is lost with one."""
         return ()
 
+    def retire(self, instance: InstanceId) -> None:
+        """Nothing is bound to an instance."""
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Nothing is bound to an instance."""
+        return False
+
     def clear(self) -> list[Job]:
         """Give back every waiting job."""
         jobs = list(self._queue)

@@ -6,7 +6,7 @@ cancellation are true here and nowhere else.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -53,6 +53,22 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Allow:
+    """An instance may have this many batches at a time from now on."""
+
+    instance: InstanceId
+    credits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Let an instance go as soon as nothing is bound to it, and say so; batches may still run there then."""
+
+    instance: InstanceId
+    let_go: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Serve what waits, then end."""
 
@@ -69,7 +85,7 @@ class Offered:
     """Resources are free that an instance waits for: take a turn, for there is nothing else to do."""
 
 
-Message = Job | Withdraw | Returned | Finished | Lost | Offered | Drain | Abandon
+Message = Job | Withdraw | Returned | Finished | Lost | Allow | Retire | Offered | Drain | Abandon
 
 
 class Hosts(Protocol):
@@ -86,14 +102,17 @@ class Router:
     """The queue of one model version and the credits of its instances."""
 
     __slots__ = (
+        "_allowed",
         "_clock",
         "_credits",
         "_gate",
         "_hosts",
+        "_leaving",
         "_line",
         "_mailbox",
         "_running",
         "_statistics",
+        "_surplus",
         "schedule",
     )
 
@@ -114,6 +133,11 @@ class Router:
         self._clock = clock
         self._mailbox: Mailbox[Message] = Mailbox(clock=clock)
         self._credits: deque[InstanceId] = deque()
+        self._allowed: dict[InstanceId, int] = {}
+        """How many batches each instance may have at a time."""
+        self._surplus: dict[InstanceId, int] = {}
+        """How many batches run that leave no credit behind, because their instance may have fewer now."""
+        self._leaving: dict[InstanceId, Callable[[], None]] = {}
         self._running = 0
 
     def __repr__(self) -> str:
@@ -142,7 +166,7 @@ class Router:
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
         if type(message) is Finished and not (
-            message.rescheduled or len(self.schedule) or self._mailbox.closed or self._gate
+            message.rescheduled or len(self.schedule) or self._leaving or self._mailbox.closed or self._gate
         ):
             self._mailbox.leave(message)  # a credit nobody waits for is no reason to take a turn
         else:
@@ -155,8 +179,12 @@ class Router:
                 await self._mailbox.wait(until=self.schedule.wake_at())
                 for message in self._mailbox.take():
                     self._fold(message)
+                if self._leaving:
+                    self._let_go()
                 for order in self._orders():
                     self._obey(order)
+                if self._leaving:
+                    self._let_go()
         finally:
             self._abandon(InferError(Fault.UNAVAILABLE, "the model ended before this request was served"))
 
@@ -198,15 +226,27 @@ class Router:
                 withdrawn = self.schedule.withdraw(request)
                 if withdrawn is not None:
                     self._refuse(withdrawn, InferError(Fault.CANCELLED, ""), "CANCELED")
-            case Returned(instance, credits_):
-                self.schedule.returned(instance)
-                self._credits.extend([instance] * credits_)
-            case Lost(instance, unbegun):
-                self._lose(instance, unbegun)
             case Drain():
                 self._mailbox.close()
             case Abandon(error):
                 self._abandon(error)
+            case Returned() | Lost() | Allow() | Retire():
+                self._fold_change(message)
+
+    def _fold_change(self, message: Returned | Lost | Allow | Retire) -> None:
+        """Let the change of an instance change the state."""
+        match message:
+            case Returned(instance, credits_):
+                self.schedule.returned(instance)
+                self._allow(instance, credits_)
+            case Lost(instance, unbegun):
+                self._lose(instance, unbegun)
+            case Allow(instance, credits_):
+                if instance in self._allowed:  # one that is away for now says itself with what it comes back
+                    self._allow(instance, credits_)
+            case Retire(instance, let_go):
+                self.schedule.retire(instance)
+                self._leaving[instance] = let_go
 
     def _obey(self, order: Order) -> None:
         match order:
@@ -228,7 +268,8 @@ class Router:
         self._running -= 1
         if self._gate is not None:
             self._gate.finished(instance)
-        self._credits.append(instance)
+        if not self._surplus or not self._is_surplus(instance):
+            self._credits.append(instance)
         for job in rescheduled:
             self._resume(job)
 
@@ -253,8 +294,35 @@ class Router:
         self._statistics.failed(self._clock() - job.arrived, reason)
         _answer(job, error)
 
+    def _allow(self, instance: InstanceId, credits_: int) -> None:
+        """Hand out the credits that an instance has more, or take back those it has less."""
+        more = credits_ - self._allowed.get(instance, 0) - self._surplus.pop(instance, 0)
+        self._allowed[instance] = credits_
+        self._credits.extend([instance] * more)
+        for _ in range(-more):
+            if instance in self._credits:
+                self._credits.remove(instance)
+            else:
+                self._surplus[instance] = self._surplus.get(instance, 0) + 1
+
+    def _is_surplus(self, instance: InstanceId) -> bool:
+        """Whether the batch that an instance has done leaves no credit behind."""
+        surplus = self._surplus.pop(instance, 0)
+        if surplus > 1:
+            self._surplus[instance] = surplus - 1
+        return surplus > 0
+
+    def _let_go(self) -> None:
+        """Let the instances go to which nothing is bound any more."""
+        for instance in [each for each in self._leaving if not self.schedule.holds(each)]:
+            self._allow(instance, 0)
+            self.schedule.lost(instance)
+            self._leaving.pop(instance)()
+
     def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
         self._credits = deque(credit for credit in self._credits if credit != instance)
+        self._allowed.pop(instance, None)
+        self._surplus.pop(instance, None)
         self._running -= 1
         if self._gate is not None:
             self._gate.finished(instance)

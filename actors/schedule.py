@@ -114,6 +114,12 @@ class Schedule(Protocol):
     def lost(self, instance: InstanceId) -> Sequence[Job]:
         """Hear that an instance broke; give back the waiting jobs that only it could have served."""
 
+    def retire(self, instance: InstanceId) -> None:
+        """Hear that an instance is to leave: what is bound to it goes on there, and nothing more is bound."""
+
+    def holds(self, instance: InstanceId) -> bool:
+        """Whether anything is bound to an instance."""
+
     def clear(self) -> list[Job]:
         """Give back every waiting job, because the model ends."""
 

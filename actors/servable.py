@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
@@ -77,3 +77,15 @@ class Servable(Protocol):
 
     def drain(self) -> None:
         """Refuse what comes when the last lease has been given back, serve what came before, then end."""
+
+
+@runtime_checkable
+class Rearrangeable(Servable, Protocol):
+    """A version whose instances may be changed while it serves."""
+
+    async def rearrange(self, config: ModelConfig) -> None:
+        """Have the instances of a configuration that differs in nothing else, while requests go on.
+
+        Returns when those have left to which nothing is bound, such as a sequence. Raises InferError where
+        an instance cannot be had; then all is as it was.
+        """

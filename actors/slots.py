@@ -57,12 +57,13 @@ class Slot:
 class Slots:
     """All slots of a model, and which of them are free."""
 
-    __slots__ = ("_free", "_of_instance", "_per_instance")
+    __slots__ = ("_free", "_leaving", "_of_instance", "_per_instance")
 
     def __init__(self, per_instance: int) -> None:
         self._per_instance = per_instance
         self._of_instance: dict[InstanceId, list[Slot]] = {}
         self._free: list[tuple[int, InstanceId]] = []
+        self._leaving: set[InstanceId] = set()
 
     def __getitem__(self, instance: InstanceId) -> list[Slot]:
         """The slots of an instance, by their number; none while it is lost."""
@@ -83,10 +84,20 @@ class Slots:
         for number in range(self._per_instance):
             heapq.heappush(self._free, (number, instance))
 
-    def close(self, instance: InstanceId) -> list[Slot]:
-        """Forget the slots of an instance that is lost, and give them back as they were."""
+    def retire(self, instance: InstanceId) -> None:
+        """Hand out no more slots of an instance; those that are taken stay so until they are released."""
+        self._leaving.add(instance)
         self._free = [free for free in self._free if free[1] != instance]
         heapq.heapify(self._free)
+
+    def any_taken(self, instance: InstanceId) -> bool:
+        """Whether a sequence stands in a slot of an instance, or a request of one is on its way."""
+        return any(slot.sequence is not None or slot.busy for slot in self[instance])
+
+    def close(self, instance: InstanceId) -> list[Slot]:
+        """Forget the slots of an instance that is lost, and give them back as they were."""
+        self.retire(instance)
+        self._leaving.discard(instance)
         return self._of_instance.pop(instance, [])
 
     def take(self) -> Slot | None:
@@ -97,14 +108,19 @@ class Slots:
         return self._of_instance[instance][number]
 
     def release(self, slot: Slot) -> None:
-        """Make a slot free again."""
+        """Make a slot free again, unless its instance is to leave."""
+        if slot.instance in self._leaving:
+            return
         heapq.heappush(self._free, (slot.number, slot.instance))
 
     def check(self) -> None:
-        """Every slot is either free or holds one sequence, which knows it."""
+        """Every slot is either free or holds one sequence, which knows it; none is free that is to go."""
         free = set(self._free)
         assert len(free) == len(self._free), "a slot is free twice"
         for slots in self._of_instance.values():
             for slot in slots:
-                assert (slot.sequence is None) == ((slot.number, slot.instance) in free), f"{slot} is lost"
+                is_free = (slot.number, slot.instance) in free
+                assert not is_free or slot.instance not in self._leaving, f"{slot} would outlive its instance"
+                is_gone = slot.instance in self._leaving and slot.sequence is None
+                assert is_gone or (slot.sequence is None) == is_free, f"{slot} is lost"
                 assert slot.sequence is None or slot.sequence.slot is slot, f"{slot} is shared"

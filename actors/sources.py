@@ -3,7 +3,7 @@
 A source is read in one go, files first: what changes meanwhile is then seen as a change at the next load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..backends.fingerprints import Fingerprints
@@ -13,6 +13,7 @@ from ..proto.config import ENSEMBLE, Draft
 from ..proto.config.model_config import version_policy
 from ..proto.errors import internal, invalid
 from ..proto.model_id import ModelId
+from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
 from .leases import Leases
 from .loading import Loader
 
@@ -49,13 +50,32 @@ class Source:
 
         One of an ensemble never is: it has no files, and depends on models that may have changed.
         """
-        if other is None or self.draft.message.platform == ENSEMBLE:
-            return False
         return (
-            self.home == other.home
-            and self.fingerprints.of_version(version) == other.fingerprints.of_version(version)
-            and _without_policy(self.draft) == _without_policy(other.draft)
+            other is not None
+            and self._has_same_files(version, other)
+            and self._says_same(other.draft.message, ("version_policy",))
         )
+
+    def differs_in_instances(self, version: int, other: "Source | None", served: ConfigMessage) -> bool:
+        """Whether a version from here would differ from one from another source in its instances alone.
+
+        The one from the other source serves with a configuration, which may say more than that source.
+        """
+        fields = ("version_policy", "instance_group")
+        if other is None or not self._has_same_files(version, other):
+            return False
+        return self._says_same(other.draft.message, fields) or self._says_same(served, fields)
+
+    def _has_same_files(self, version: int, other: "Source") -> bool:
+        return (
+            self.draft.message.platform != ENSEMBLE
+            and self.home == other.home
+            and self.fingerprints.of_version(version) == other.fingerprints.of_version(version)
+        )
+
+    def _says_same(self, config: ConfigMessage, but: Sequence[str]) -> bool:
+        """Whether a configuration says the same as the one from here, but for some fields."""
+        return _without(self.draft.message, but) == _without(config, but)
 
 
 def read_source(loader: Loader, name: str, home: ModelHome | None, override: Override) -> Source:
@@ -78,8 +98,9 @@ def read_source(loader: Loader, name: str, home: ModelHome | None, override: Ove
     return Source(home, draft, fingerprints, leases)
 
 
-def _without_policy(draft: Draft) -> bytes:
-    message = type(draft.message)()
-    message.CopyFrom(draft.message)
-    message.ClearField("version_policy")
-    return message.SerializeToString(deterministic=True)
+def _without(config: ConfigMessage, fields: Sequence[str]) -> bytes:
+    rest = ConfigMessage()
+    rest.CopyFrom(config)
+    for each in fields:
+        rest.ClearField(each)
+    return rest.SerializeToString(deterministic=True)

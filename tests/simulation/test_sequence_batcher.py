@@ -53,6 +53,7 @@ class Told:
     id: int | str
     last_seen: Instant
     names: list[str] = field(default_factory=list)
+    begun: Instant = 0
     place: tuple[InstanceId, int] | None = None
     """Instance, and the row where that means something; None until it was served first."""
     placed: Instant = 0
@@ -68,6 +69,10 @@ class World:
     credits: list[InstanceId] = field(default_factory=list)
     busy: dict[InstanceId, tuple[Instant, list[Job]]] = field(default_factory=dict)
     broken: list[InstanceId] = field(default_factory=list)
+    leaving: dict[InstanceId, Instant] = field(default_factory=dict)
+    """The instances that were told to leave, and when."""
+    gone: set[InstanceId] = field(default_factory=set)
+    """Those that were let go while a batch of theirs still runs."""
     fates: dict[str, list[str]] = field(default_factory=dict)
     told_of: dict[str, Told] = field(default_factory=dict)
     """The sequence of each request."""
@@ -124,7 +129,7 @@ class World:
             return
         if told is None:
             assert start, "a sequence began without START"
-            told = self.live[id_] = Told(id_, self.now)
+            told = self.live[id_] = Told(id_, self.now, begun=self.now)
         assert self.now < self.idle_at(told) or told.place is None, "an idle sequence was not forgotten"
         told.last_seen = self.now
         told.names.append(name)
@@ -167,16 +172,22 @@ class World:
         for instance, (end, jobs) in list(self.busy.items()):
             if end <= self.now:
                 del self.busy[instance]
-                self.credits.append(instance)
+                if instance in self.gone:
+                    self.gone.discard(instance)
+                    self.broken.append(instance)
+                else:
+                    self.credits.append(instance)
                 self.meet(jobs, "answered")
 
     def lose(self) -> None:
         """A busy instance breaks: its batch fails, and its sequences are over."""
-        if not self.busy:
+        running = [each for each in self.busy if each not in self.gone]
+        if not running:
             return
-        instance = self.rng.choice(list(self.busy))
+        instance = self.rng.choice(running)
         _, jobs = self.busy.pop(instance)
         self.broken.append(instance)
+        self.leaving.pop(instance, None)
         self.meet(jobs, "failed")
         lost = self.schedule.lost(instance)
         self.seated = {place: told for place, told in self.seated.items() if place[0] != instance}
@@ -187,8 +198,27 @@ class World:
         for job in lost:
             self.let_go(self.told_of[job.request.id])
 
+    def retire(self) -> None:
+        """An instance is told to leave."""
+        there = {*self.credits, *self.busy} - self.leaving.keys() - self.gone
+        if there:
+            instance = self.rng.choice(sorted(there))
+            self.leaving[instance] = self.now
+            self.schedule.retire(instance)
+
+    def let_leave(self) -> None:
+        """Whoever is to leave goes as soon as no sequence is bound to it."""
+        for instance in [each for each in self.leaving if not self.schedule.holds(each)]:
+            del self.leaving[instance]
+            assert not self.schedule.lost(instance), "a request was bound to an instance that nothing holds"
+            if instance in self.busy:
+                self.gone.add(instance)
+            else:
+                self.credits.remove(instance)
+                self.broken.append(instance)
+
     def come_back(self) -> None:
-        """A broken instance returns."""
+        """A broken instance returns, or one that left."""
         if self.broken:
             instance = self.broken.pop()
             self.schedule.returned(instance)
@@ -198,6 +228,7 @@ class World:
 
     def plan(self) -> None:
         """Ask for orders, obey them, and hold them against what was promised."""
+        self.let_leave()
         for order in self.schedule.plan(tuple(self.credits), self.now):
             match order:
                 case Reject(job, error, reason):
@@ -210,6 +241,7 @@ class World:
                     idle = self.now >= told.last_seen + self.idle
                     assert idle or told not in self.live.values(), "a living sequence was called abandoned"
                     assert told.id == correlation_id
+        self.let_leave()
         self.schedule.check()
         running = {job.request.id for _, jobs in self.busy.values() for job in jobs}
         waiting = [name for name, fate in self.fates.items() if not fate and name not in running]
@@ -273,6 +305,7 @@ class World:
         self.seated[instance, job.request.sequence_slot] = told
         if told.place is None:
             told.place, told.placed = (instance, row), self.now
+            assert told.begun <= self.leaving.get(instance, self.now), "a sequence began on one that leaves"
         assert before or correlation.start, "a sequence began without START"
         assert bool(job.request.inputs["START"].numpy().all()) is correlation.start
 
@@ -311,11 +344,12 @@ def random_world(seed: int) -> World:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_every_request_of_every_sequence_is_answered_once_and_at_its_place(chunk: int) -> None:
-    """Random requests, withdrawals, breakages and time: slots, order, controls and timeouts hold."""
+    """Random requests, withdrawals, breakages, leaves and time: slots, order, controls and timeouts hold."""
     for seed in range(chunk * WORLDS // CHUNKS, (chunk + 1) * WORLDS // CHUNKS):
         world = random_world(seed)
         arrive, pass_time = world.arrive, world.pass_time
-        deeds = (arrive,) * 6 + (pass_time,) * 4 + (world.withdraw, world.lose, world.come_back)
+        deeds = [arrive] * 6 + [pass_time] * 4 + [world.withdraw, world.lose, world.come_back]
+        deeds += [world.retire] * (seed % 2)
         for _ in range(EVENTS):
             world.rng.choice(deeds)()
             world.plan()

@@ -22,6 +22,7 @@ from ..backends.contents import digest_contents
 from ..backends.durable_state import DurablePlan, can_endure
 from ..backends.implicit_state import StatefulPlan, state_pairs, with_states
 from ..backends.model_home import ModelHome
+from ..backends.ragged import BACKENDS as RAGGED_BACKENDS
 from ..backends.sequence_store import SequenceStore
 from ..backends.warmup import WarmedPlan, warmup_batches
 from ..proto.config import (
@@ -259,9 +260,10 @@ def _plan(backend: Backend, config: ModelConfig, files: ModelFiles) -> Plan:
 
 def _refuse_what_is_not_there(config: ModelConfig) -> None:
     """Raise InferError for what a configuration asks and this server cannot do, lest it be ignored."""
+    can_be_ragged = config.backend in RAGGED_BACKENDS
     asked = {
-        "batch_input": bool(config.message.batch_input),
-        "batch_output": bool(config.message.batch_output),
+        "batch_input": bool(config.message.batch_input) and not can_be_ragged,
+        "batch_output": bool(config.message.batch_output) and not can_be_ragged,
         "model_repository_agents": bool(config.message.model_repository_agents.agents),
     }
     missing = [name for name, is_asked in asked.items() if is_asked]

@@ -29,7 +29,7 @@ from .api import Batch, Emit, ModelFiles, Seat, Settings
 from .artifact import find_artifact
 from .device import Device
 from .parameters import boolean, integer
-from .rows import join, refuse_ragged, split
+from .ragged import rows_of
 from .signature import (
     ANY_SIZE,
     DEFAULT_MAX_BATCH_SIZE,
@@ -115,7 +115,6 @@ class OnnxRuntimeBackend:
 
     def load(self, config: ModelConfig, files: ModelFiles, device: Device) -> "OnnxPlan":
         """Open the session that all instances on a device share."""
-        refuse_ragged(config)
         options = session_options(config, device)
         path = model_path(files, config.default_model_filename, config.name)
         session = open_session(path, options, providers(device))
@@ -224,7 +223,6 @@ class OnnxPlan:
         infos = {info.name: info for info in signature.outputs}
         given = (*signature.inputs, *signature.defaulted)
         self.session = session
-        self.batching = config.max_batch_size > 0
         self.inputs: Mapping[str, TensorInfo] = {info.name: info for info in given}
         self.outputs = tuple(infos[spec.name] for spec in config.outputs)
         self.output_names = [info.name for info in self.outputs]
@@ -233,6 +231,7 @@ class OnnxPlan:
             for spec in config.outputs
             if not infos[spec.name].shape
         }
+        self.rows = rows_of(config)
         self.shrinkage = config.parameters.get(_SHRINKAGE, "")
         self.has_bf16 = any(info.datatype is Datatype.BF16 for info in (*given, *self.outputs))
 
@@ -258,7 +257,7 @@ class OnnxEngine:
     def execute(self, batch: Batch, emit: Emit) -> None:
         """Run a batch; raises InferError where ONNX Runtime refuses it."""
         plan = self._plan
-        joined = join(batch, plan.inputs, batching=plan.batching)
+        joined = plan.rows.join(batch, plan.inputs)
         feeds = {name: _to_onnx(array, plan.inputs[name]) for name, array in joined.items()}
         batch.inputs_ready = time.monotonic_ns()
         try:
@@ -273,7 +272,7 @@ class OnnxEngine:
             outputs[info.name] = Tensor.from_numpy(
                 array if shape is None else array.reshape(shape), info.datatype
             )
-        for row, response in enumerate(split(batch, outputs, batching=plan.batching)):
+        for row, response in enumerate(plan.rows.split(batch, outputs)):
             emit(row, response)
 
     def close(self) -> None:

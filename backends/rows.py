@@ -4,33 +4,34 @@ A model that batches sees the rows of all requests along the first axis, in the 
 copies each row once, since that *is* the concatenation; a lone request is handed through without a copy.
 Splitting never copies: a response holds views on the rows that are its own.
 
-Ragged inputs, whose rows differ in shape, and the batch inputs that come with them are not joined here.
+Inputs whose rows differ in shape are joined in `ragged`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Request, Response
 from ..proto.tensor import Array, Tensor
 from .api import Batch
 
 
-def refuse_ragged(config: ModelConfig) -> None:
-    """Raise InferError if a configuration asks for batches that `join` and `split` cannot make."""
-    settings = {
-        "allow_ragged_batch": any(each.allow_ragged_batch for each in config.inputs),
-        "batch_input": bool(config.message.batch_input),
-        "batch_output": bool(config.message.batch_output),
-    }
-    used = ", ".join(name for name, is_set in settings.items() if is_set)
-    if used:
-        text = (
-            f"backend '{config.backend}' does not support ragged batches: model '{config.name}' sets {used}"
-        )
-        raise InferError(Fault.UNSUPPORTED, text)
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the batches of a model are joined and split whose inputs are alike in shape."""
+
+    batching: bool
+    """Whether tensors have rows."""
+
+    def join(self, batch: Batch, names: Iterable[str]) -> dict[str, Array]:
+        """Return the named inputs of a batch."""
+        return join(batch, names, batching=self.batching)
+
+    def split(self, batch: Batch, outputs: Mapping[str, Tensor]) -> list[Response]:
+        """Return the response to each request."""
+        return split(batch, outputs, batching=self.batching)
 
 
 def join(batch: Batch, names: Iterable[str], *, batching: bool) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ..proto.batch_tensors import batch_outputs, made_inputs
 from ..proto.config import ModelConfig
 from ..proto.config.model_config import InputSpec, OutputSpec
 from ..proto.datatypes import Datatype
@@ -93,8 +94,8 @@ def _describe(io: ModelInput | ModelOutput, info: TensorInfo, *, batching: bool)
 def check(config: ModelConfig, signature: Signature) -> None:
     """Raise InferError if a configuration contradicts the signature of the model it is for."""
     controls = control_inputs(config)
-    required = sum(not spec.optional for spec in config.inputs)
-    required += len(config.message.batch_input) + len(controls)
+    made = made_inputs(config)
+    required = sum(not spec.optional for spec in config.inputs) + len(made) + len(controls)
     if required != len(signature.inputs):
         raise _misfit(
             config, f"configuration expects {required} inputs, model provides {len(signature.inputs)}"
@@ -105,16 +106,23 @@ def check(config: ModelConfig, signature: Signature) -> None:
             text = f"optional input '{spec.name}' is not supported for models that support batching"
             raise _misfit(config, text)
         _check_tensor(config, "input", spec, inputs)
+    for spec in made:
+        _check_datatype(config, "input", spec, inputs)
     for control in controls:
         _check_control(config, control, inputs)
     outputs = {info.name: info for info in signature.outputs}
+    dealt_out = {name for each in batch_outputs(config) for name in each.targets}
     for output in config.outputs:
-        _check_tensor(config, "output", output, outputs)
+        if output.name in dealt_out:
+            _check_datatype(config, "output", output, outputs)
+        else:
+            _check_tensor(config, "output", output, outputs)
 
 
-def _check_tensor(
+def _check_datatype(
     config: ModelConfig, kind: str, spec: InputSpec | OutputSpec, infos: Mapping[str, TensorInfo]
-) -> None:
+) -> TensorInfo:
+    """Return what the model says of a tensor; raises InferError if that is another datatype, or nothing."""
     info = infos.get(spec.name)
     if info is None:
         allowed = ", ".join(sorted(infos))
@@ -125,6 +133,16 @@ def _check_tensor(
             f"configuration expects datatype {spec.datatype.config_name} for {kind} '{spec.name}', "
             f"model provides TYPE_{info.datatype.wire_name}",
         )
+    return info
+
+
+def _check_tensor(
+    config: ModelConfig, kind: str, spec: InputSpec | OutputSpec, infos: Mapping[str, TensorInfo]
+) -> None:
+    info = _check_datatype(config, kind, spec, infos)
+    if isinstance(spec, InputSpec) and spec.allow_ragged_batch:
+        _check_ragged(config, spec, info)
+        return
     dims = spec.dims if spec.reshape is None else spec.reshape
     if info.shape:
         _check_dims(config, info, dims, exactly=kind == "output")
@@ -133,6 +151,15 @@ def _check_tensor(
             config,
             f"scalar tensor '{spec.name}', should only provide 1 in the model configuration when the model "
             f"doesn't support batching. Model configuration provided: {_spell(dims)}.",
+        )
+
+
+def _check_ragged(config: ModelConfig, spec: InputSpec, info: TensorInfo) -> None:
+    if info.shape != (ANY_SIZE,):
+        raise _misfit(
+            config,
+            f"configuration expects model provides input with shape [-1] for ragged input '{spec.name}', "
+            f"model provides {_spell(info.shape)}",
         )
 
 

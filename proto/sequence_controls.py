@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from .batch_tensors import made_inputs
 from .config import ModelConfig
 from .config.model_config import InputSpec
 from .datatypes import Datatype
@@ -56,8 +57,8 @@ def control_inputs(config: ModelConfig) -> tuple[InputSpec, ...]:
 
 
 def model_inputs(config: ModelConfig) -> tuple[InputSpec, ...]:
-    """Return all that a model reads: what clients send, and what the sequence batcher adds."""
-    return (*config.inputs, *control_inputs(config))
+    """Return all that a model reads: what clients send, what batches are told by, what sequences are."""
+    return (*config.inputs, *made_inputs(config), *control_inputs(config))
 
 
 class SequenceControls:

@@ -29,7 +29,7 @@ from ..api import Batch, Emit, ModelFiles, Seat, Settings
 from ..artifact import find_artifact
 from ..device import Device
 from ..parameters import boolean, integer
-from ..rows import join, refuse_ragged, split
+from ..ragged import rows_of
 from ..signature import DEFAULT_MAX_BATCH_SIZE, complete, names_all_tensors
 from ..threads import team_size
 from .exported import largest_batch, load_exported, open_exported, read_signature
@@ -69,7 +69,6 @@ class PyTorchBackend:
 
     def load(self, config: ModelConfig, files: ModelFiles, device: Device) -> "PyTorchPlan":
         """Read the model file that all instances on a device share."""
-        refuse_ragged(config)
         for spec in config.inputs:
             if spec.optional:
                 raise invalid(
@@ -121,7 +120,7 @@ class PyTorchPlan:
         parameters = config.parameters
         self.config = config
         self.device = torch.device("cuda", device.ordinal) if device.kind == "GPU" else torch.device("cpu")
-        self.batching = config.max_batch_size > 0
+        self.rows = rows_of(config)
         threads = integer(parameters, "INTRA_OP_THREAD_COUNT", 0)
         self.threads = threads if threads > 0 else team_size(config, device)
         self.inference_mode = boolean(parameters, "INFERENCE_MODE", default=True)
@@ -158,8 +157,7 @@ class PyTorchEngine:
 
     def execute(self, batch: Batch, emit: Emit) -> None:
         """Run a batch; raises InferError where the program refuses it."""
-        batching = self._plan.batching
-        joined = join(batch, self._input_names, batching=batching)
+        joined = self._plan.rows.join(batch, self._input_names)
         # Rows that were joined lie in memory of their own already.
         own = self._program.writes_arguments and len(batch.requests) == 1
         values: dict[int, Value] = {
@@ -171,7 +169,7 @@ class PyTorchEngine:
         batch.outputs_started = time.monotonic_ns()
         check_results(self._program.outputs, len(results))
         outputs = {slot.name: _output(slot, results[slot.place]) for slot in self._outputs}
-        for row, response in enumerate(split(batch, outputs, batching=batching)):
+        for row, response in enumerate(self._plan.rows.split(batch, outputs)):
             emit(row, response)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
-from deuteron.backends.rows import join, refuse_ragged, split
+from deuteron.backends.rows import join, split
 from deuteron.proto.datatypes import Datatype
 from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.message import Request
@@ -134,21 +134,3 @@ def test_an_output_must_have_one_row_for_each_row_that_went_in(
         split(batch, {"y": Tensor.from_numpy(output)}, batching=True)
     assert caught.value.fault is Fault.UNSUPPORTED
     assert caught.value.message == f"failed to split the output tensor 'y' in responses: {text}"
-
-
-@pytest.mark.parametrize(
-    ("setting", "text"),
-    [
-        ("allow_ragged_batch", "input { name: 'x' data_type: TYPE_FP32 dims: -1 allow_ragged_batch: true }"),
-        ("batch_input", "batch_input { target_name: 'count' data_type: TYPE_FP32 source_input: 'x' }"),
-        ("batch_output", "batch_output { target_name: 'y' source_input: 'x' }"),
-    ],
-)
-def test_a_configuration_with_ragged_batches_is_refused(rig: Rig, setting: str, text: str) -> None:
-    refuse_ragged(rig.config("backend: 'onnxruntime'"))
-    with pytest.raises(InferError) as caught:
-        refuse_ragged(rig.config(f"backend: 'onnxruntime' {text}"))
-    assert caught.value.fault is Fault.UNSUPPORTED
-    assert caught.value.message == (
-        f"backend 'onnxruntime' does not support ragged batches: model 'model' sets {setting}"
-    )

@@ -1,7 +1,8 @@
 """Bringing versions up: so many at a time, each within a time, and all of a model or none.
 
-New versions are built beside those that serve and take their places when all are ready. What is served
-already as it would be built is left alone; one that has but too many or too few instances gets others.
+New versions are built beside those that serve, asked their golden cases where there are any, and take the
+places of the others when all are ready. What is served already as it would be built is left alone; one that
+has but too many or too few instances gets others.
 
 What blocks in a load is code of a model, which may never return, and a thread cannot be ended from outside. A
 load that takes too long is therefore given up rather than stopped: whoever waits is told, and should the
@@ -16,14 +17,16 @@ from typing import Final
 
 import structlog
 
+from ..backends.selftest import golden_cases
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
 from .loading import Loader, LoadOptions
-from .records import ModelRecord, VersionRecord, on_one_line, titled
+from .records import LAST_LOAD_FAILED, ModelRecord, VersionRecord, on_one_line, titled
 from .servable import Rearrangeable, Servable
 from .serving import Serving
 from .sources import Source
+from .verification import verify
 
 log: Final = structlog.get_logger("deuteron.repository")
 
@@ -73,7 +76,9 @@ class Builder:
             self._give_up(source.home.id, record, built, failures)
             raise _load_error(source.home.id, failures)
         for version, servable in built.items():
-            self._serving.begin(record, version, servable, source.private)
+            self._serving.begin(record, version, servable)
+        for version in selected:
+            record.versions[version].reason = ""
         dropped = set(record.serving) - selected
         for version in dropped:
             self._serving.retire(record, version)
@@ -133,7 +138,10 @@ class Builder:
     async def _made(
         self, served: Servable | None, loaded: Source | None, source: Source, version: int
     ) -> Servable:
-        """Return a version as a source has it: the one that serves, where its instances are all to change."""
+        """Return a version as a source has it, which serves and knows its golden cases.
+
+        It is the one that is found already, where nothing but its instances is to change.
+        """
         if isinstance(served, Rearrangeable) and source.differs_in_instances(
             version, loaded, served.config.message
         ):
@@ -141,7 +149,15 @@ class Builder:
             if config is not None:
                 await served.rearrange(config)
                 return served
-        return await self._loader.load(source.home, source.draft, version, source.steps)
+        cases = await asyncio.to_thread(golden_cases, source.home.path)
+        servable = await self._loader.load(source.home, source.draft, version, source.steps)
+        self._serving.start(servable, source.private)
+        try:
+            await verify(servable, cases)
+        except BaseException:
+            self._serving.discard(servable)
+            raise
+        return servable
 
     def _take_down(self, served: Servable | None, task: "asyncio.Task[Servable]") -> None:
         self._overdue.discard(task)
@@ -166,6 +182,8 @@ class Builder:
             entry = record.versions[version]
             if entry.phase is VersionPhase.LOADING:
                 entry.step(VersionEvent.LOAD_FAILED, reason)
+            elif version in failures:
+                entry.reason = LAST_LOAD_FAILED + reason
         record.refresh()
 
 

@@ -19,6 +19,9 @@ from .sources import Source
 UNLOADED: Final = "unloaded"
 """The reason of a version that was unloaded on purpose; it does not keep the server from being ready."""
 
+LAST_LOAD_FAILED: Final = "the last load failed: "
+"""What the reason begins with of a version that goes on serving because its successor cannot."""
+
 AMBIGUOUS: Final = "model appears in two or more repositories"
 
 
@@ -128,7 +131,10 @@ def index_entries(name: str, record: ModelRecord | None, *, ambiguous: bool) -> 
         yield IndexEntry(name, state=VersionPhase.UNAVAILABLE.value, reason=record.failure)
     else:
         for version, entry in sorted(record.versions.items()):
-            yield IndexEntry(name, version, entry.phase.value, entry.reason)
+            reason = entry.reason
+            if record.failure and entry.phase is VersionPhase.READY:
+                reason = LAST_LOAD_FAILED + record.failure
+            yield IndexEntry(name, version, entry.phase.value, reason)
 
 
 def on_one_line(reason: str) -> str:

@@ -23,7 +23,9 @@ class Serving:
 
     def __init__(self) -> None:
         self._scope = asyncio.TaskGroup()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Servable, asyncio.Task[None]] = {}
+        self._posts: dict[Servable, tuple[ModelRecord, int]] = {}
+        """Where the versions stand that were found."""
         self.stopping = False
 
     async def __aenter__(self) -> Self:
@@ -33,19 +35,25 @@ class Serving:
     async def __aexit__(self, *exception: object) -> None:
         await self._scope.__aexit__(None, None, None)
 
-    def begin(
-        self, record: ModelRecord, version: int, servable: Servable, private: Leases | None = None
-    ) -> None:
-        """Let a version serve, in the place of the one that did; `private` is held while it does."""
+    def start(self, servable: Servable, private: Leases | None = None) -> None:
+        """Let a version serve that nobody finds yet; `private` is held while it does."""
+        if private is not None:
+            private.take()
+        self._tasks[servable] = self._scope.create_task(self._serve(servable, private))
+
+    def begin(self, record: ModelRecord, version: int, servable: Servable) -> None:
+        """Let a version that was started be found, in the place of the one that was."""
         entry = record.versions[version]
         previous = entry.servable
         entry.step(VersionEvent.RELOADED if entry.phase is VersionPhase.READY else VersionEvent.LOADED)
         entry.servable = servable
-        self._keep(record, version, servable, private)
+        self._posts[servable] = record, version
         record.refresh()
         if previous is not None:
             previous.drain()
         log.info("model is ready", model=servable.name, version=version)
+        if servable not in self._tasks:
+            self._note_end(servable, "Unavailable: it ended before it was in service")
 
     def retire(self, record: ModelRecord, version: int) -> None:
         """Let a READY version answer what it has and end."""
@@ -56,24 +64,16 @@ class Serving:
             entry.servable.drain()
 
     def discard(self, servable: Servable) -> None:
-        """Let a version end that was built and is not wanted."""
+        """Let a version end that was built and is not wanted, whether it was started or not."""
         servable.drain()
-        self._keep(ModelRecord(), servable.version, servable, None)
+        if servable not in self._tasks:
+            self.start(servable)
 
     async def wait(self) -> None:
         """Wait until all that serve now have ended."""
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks.values())
 
-    def _keep(self, record: ModelRecord, version: int, servable: Servable, private: Leases | None) -> None:
-        if private is not None:
-            private.take()
-        task = self._scope.create_task(self._serve(record, version, servable, private))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(
-        self, record: ModelRecord, version: int, servable: Servable, private: Leases | None
-    ) -> None:
+    async def _serve(self, servable: Servable, private: Leases | None) -> None:
         """Let a version serve until it ends; whatever ends it, the others go on."""
         story = UNLOADED
         try:
@@ -82,18 +82,25 @@ class Serving:
             story = "; ".join(error.titled for error in group.exceptions if isinstance(error, InferError))
         except* Exception as group:
             log.exception(
-                "model version ended by an error of the server", model=servable.name, version=version
+                "model version ended by an error of the server",
+                model=servable.name,
+                version=servable.version,
             )
             story = f"Internal: {group.exceptions[0]!r}"
         finally:
             if private is not None:
                 private.give_back()
-        self._note_end(record, version, servable, story)
+            del self._tasks[servable]
+        self._note_end(servable, story)
 
-    def _note_end(self, record: ModelRecord, version: int, servable: Servable, story: str) -> None:
+    def _note_end(self, servable: Servable, story: str) -> None:
+        post = self._posts.pop(servable, None)
+        if post is None:
+            return  # it was never in service
+        record, version = post
         entry = record.versions.get(version)
         if entry is None or entry.servable is not servable:
-            return  # it was never in service, or another has taken its place
+            return  # another has taken its place
         entry.servable = None
         if entry.phase is VersionPhase.UNLOADING:
             entry.step(VersionEvent.DRAINED, story)

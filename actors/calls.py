@@ -22,9 +22,8 @@ from ..backends.private_directory import Override
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Request, Response
 from .clock import now
-from .conductor import Find
 from .schedule import Job
-from .servable import Servable
+from .servable import Find, Servable
 from .tracing import trace_job, trace_responses
 
 Wish = Coroutine[Any, Any, None]

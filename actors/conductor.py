@@ -1,142 +1,99 @@
 """The conductor: leads one ensemble request through its steps, each a message to the router of its model.
 
 Versions are chosen when the request begins, and held to its end, so it sees one set of models. The first
-error ends the request: no further step starts, and the error is sent when the steps on their way have come
-home. Tensors pass from step to step by reference.
+error ends the request at once: no further step starts, and those on their way are cancelled. Tensors pass
+from step to step by reference; id, priority, time-out, parameters, trace and place in a sequence go with
+every step. What runs when is decided by the `Trip`.
+
+A decoupled step has credit for a number of answers, and gets it back as these are used up, but only while the
+client of the ensemble keeps up with reading. So a slow client, a slow step and a limit on the requests of a
+step all come to hold the producer back, and not to fill memory.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
-from ..proto.admission import Admission
+from ..backends.credit import Credit
 from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError, invalid, request_prefix
-from ..proto.message import Correlation, ParameterValue, Request, Response
+from ..proto.message import Correlation, Flow, ParameterValue, Request, Response
 from ..proto.tensor import Tensor
-from ..proto.trace import Trace
 from .clock import Instant, now
-from .ensemble import Graph, Step, StepIndex, Trip
-from .leases import Leases
-from .mailbox import Mailbox
-from .reply import Reply
-from .router import Drain, stopped
+from .ensemble import Answer, Step, Trip
+from .graph import StepIndex
 from .schedule import Job
 from .servable import Servable
 from .statistics import Execution, Statistics
 from .tracing import trace_job, trace_responses
 
-Find = Callable[[str, int], Servable]
-"""Looks a model version up; raises InferError where there is none."""
 
+class Host(Protocol):
+    """What a conductor needs of the ensemble it leads requests through."""
 
-class EnsembleVersion:
-    """One loaded version of an ensemble: requests that travel through other models."""
+    name: str
+    config: ModelConfig
+    statistics: Statistics
 
-    __slots__ = (
-        "_find",
-        "_graph",
-        "_mailbox",
-        "_travelling",
-        "admission",
-        "config",
-        "edition",
-        "labels",
-        "leases",
-        "name",
-        "statistics",
-        "version",
-    )
+    def inputs(self, step: Step) -> dict[str, Tensor]:
+        """Return the inputs of a step in the form that its model expects."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        version: int,
-        labels: Mapping[str, Sequence[str]],
-        statistics: Statistics,
-        find: Find,
-    ) -> None:
-        self.name = config.name
-        self.version = version
-        self.config = config
-        self.admission = Admission(config)
-        self.statistics = statistics
-        self.edition = b""
-        self._graph = Graph(config)
-        self._find = find
-        self.labels: Mapping[str, Sequence[str]] = {**_inherited_labels(self._graph, find), **labels}
-        self._travelling: dict[int, _Conductor] = {}
-        self._mailbox: Mailbox[Drain] = Mailbox()
-        self.leases = Leases(self._mailbox.close)
+    def outputs(self, answer: Answer) -> dict[str, Tensor]:
+        """Return the outputs of an answer in the form that the ensemble promises."""
 
-    def infer(self, request: Request, reply: Reply) -> Job:
-        """Check a request and set out with it; raises InferError at once when it is refused."""
-        self.admission.check(request)
-        job = Job(request, reply, now())
-        self.take(job)
-        return job
+    def may_go(self, conductor: "Conductor", step: Step) -> bool:
+        """Tell whether a step may start; where not, `go` is called when it may."""
 
-    def take(self, job: Job) -> None:
-        """Set out with a request that was checked; raises InferError when that cannot be any more."""
-        request = job.request
-        if self._mailbox.closed:
-            raise stopped(request)
-        models = [self._find(step.model_name, step.model_version) for step in self._graph.steps]
-        conductor = _Conductor(self, job, Trip(self._graph, request.requested_outputs), models)
-        self._travelling[id(request)] = conductor
-        conductor.begin()
+    def stay(self, conductor: "Conductor", step: Step) -> None:
+        """Hear that a step that waited to go will not."""
 
-    def cancel(self, request: Request) -> None:
-        """Tell every step that is on its way; no further one starts."""
-        request.cancelled = True
-        conductor = self._travelling.get(id(request))
-        if conductor is not None:
-            conductor.cancel()
-
-    @property
-    def pending(self) -> int:
-        """Requests that wait: none does, an ensemble sets out at once."""
-        return self.statistics.pending
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is on its way."""
-        return bool(self._travelling)
-
-    async def is_ready(self) -> bool:
-        """Tell that requests are welcome; what the models of the steps say is theirs alone."""
-        return True
-
-    def drain(self) -> None:
-        """Refuse what comes when nobody holds this version any more; requests on their way arrive."""
-        self.leases.drain()
-
-    async def serve(self) -> None:
-        """Live until drained and the last request has arrived."""
-        while not self._mailbox.closed or self._travelling:
-            await self._mailbox.wait()
-            self._mailbox.take()
+    def came_home(self, step: StepIndex) -> None:
+        """Hear that a step has ended that went."""
 
     def arrived(self, job: Job) -> None:
-        """Hear from a conductor that its request is answered."""
-        del self._travelling[id(job.request)]
-        if self._mailbox.closed:
-            self._mailbox.signal(Drain())
+        """Hear that a request is about to be answered for the last time."""
 
 
-class _Conductor:
+class Conductor:
     """One request on its way."""
 
-    __slots__ = ("_ensemble", "_error", "_executions", "_job", "_models", "_on_the_way", "_set_out", "_trip")
+    __slots__ = (
+        "_answered",
+        "_ensemble",
+        "_error",
+        "_executions",
+        "_held_credit",
+        "_job",
+        "_models",
+        "_on_the_way",
+        "_proceeding",
+        "_ready",
+        "_set_out",
+        "_trip",
+        "_unsettled",
+    )
 
-    def __init__(self, ensemble: EnsembleVersion, job: Job, trip: Trip, models: Sequence[Servable]) -> None:
+    def __init__(self, ensemble: Host, job: Job, trip: Trip, models: Sequence[Servable]) -> None:
         self._ensemble = ensemble
         self._job = job
         self._trip = trip
         self._models = models
-        self._on_the_way: dict[StepIndex, Request] = {}
+        self._ready: deque[Step] = deque()
+        """Steps that nothing keeps from starting."""
+        self._on_the_way: dict[Step, _StepReply | None] = {}
+        """Steps that have not ended; None for those that a limit lets wait."""
+        self._proceeding = False
         self._executions: list[Execution] = []
-        self._error: InferError | None = None
+        self._unsettled = 0
+        """Steps that have answered, and whose execution is not yet told."""
+        self._held_credit: list[Flow] = []
+        """What gets credit back when the client has read enough."""
+        self._answered = False
+        """Whether a response was sent."""
         self._set_out: Instant = job.arrived
 
     def begin(self) -> None:
@@ -144,155 +101,223 @@ class _Conductor:
         self._set_out = now()
         for model in self._models:
             model.leases.take()
-        self._send_out(self._trip.begin(self._job.request.inputs))
+        self._advance(lambda: self._trip.begin(self._job.request.inputs))
 
     def cancel(self) -> None:
-        """Cancel every step that is on its way."""
-        self._error = self._error or InferError(Fault.CANCELLED, "")
-        for index, request in list(self._on_the_way.items()):
-            self._models[index].cancel(request)
+        """End the request, and all that is on its way for it."""
+        self._fail(InferError(Fault.CANCELLED, ""))
 
-    def absorb(self, index: StepIndex, response: Response, job: Job | None) -> None:
-        """Take what a step answered."""
-        self._on_the_way.pop(index, None)
-        if job is not None and job.execution is not None:
+    def go(self, step: Step) -> None:
+        """Start a step that waited for its turn."""
+        self._send(step)
+
+    def hear(self, reply: "_StepReply", response: Response) -> None:
+        """Take a response of a step."""
+        if response.final:
+            self._on_the_way.pop(reply.step, None)
+        if not self._job.answered:
+            if response.final:
+                self._note(reply, response)
+            if response.error is not None:
+                self._fail(response.error)
+            else:
+                self._advance(lambda: self._absorb(reply, response))
+        if response.final:
+            self._ensemble.came_home(reply.step.index)
+
+    def _absorb(self, reply: "_StepReply", response: Response) -> Sequence[Step]:
+        steps: Sequence[Step] = ()
+        if not response.silent:
+            place = _place_told(response, reply.request)
+            steps = self._trip.absorb(reply.step, response.outputs, place)
+        if response.final:
+            self._trip.end(reply.step)
+        return steps
+
+    def _note(self, reply: "_StepReply", response: Response) -> None:
+        """Write down how a step went that has ended."""
+        job = reply.job
+        if job is None:  # answered before it was left with its model
+            return
+        model = self._models[reply.step.index]
+        if job.request.trace is not None:
+            job.request.trace.show("TENSOR_QUEUE_INPUT", job.request.inputs)
+            trace_responses(job.request.trace, response)
+            trace_job(job.request.trace, job, model.name, model.version, now())
+        if job.execution is not None:
             self._executions.append(job.execution)
-        if job is not None and job.request.trace is not None:
-            self._trace(index, job, job.request.trace, response)
-        if response.error is not None:
-            self._error = self._error or response.error
-            self._settle()
-        elif response.silent:
-            self._error = self._error or _deadlock(self._job.request)
-            self._settle()
-        else:
-            self._send_out(self._trip.absorb(index, response.outputs))
+        elif model.config.decoupled and response.error is None:
+            self._unsettled += 1
+            job.on_settled = partial(self._settle, job)
 
-    def _trace(self, index: StepIndex, job: Job, trace: Trace, response: Response) -> None:
-        """Write down what a step did."""
-        model = self._models[index]
-        trace.show("TENSOR_QUEUE_INPUT", job.request.inputs)
-        trace_responses(trace, response)
-        trace_job(trace, job, model.name, model.version, now())
+    def _settle(self, job: Job) -> None:
+        """Hear how long a step took that had answered before."""
+        if job.execution is not None:
+            self._executions.append(job.execution)
+        self._unsettled -= 1
+        if self._job.answered and not self._unsettled:
+            self._count()
 
-    def _send_out(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            if self._error is None:
+    def _advance(self, change: Callable[[], Sequence[Step]]) -> None:
+        """Make a change to the trip, and do all that follows from it."""
+        try:
+            self._ready.extend(change())
+        except InferError as error:
+            self._fail(error)
+            return
+        if self._proceeding:  # a step answered while it was started
+            return
+        self._proceeding = True
+        while self._ready and not self._job.answered:
+            step = self._ready.popleft()
+            if self._ensemble.may_go(self, step):
                 self._send(step)
-        self._settle()
+            else:
+                self._on_the_way[step] = None
+        self._proceeding = False
+        self._answer()
 
     def _send(self, step: Step) -> None:
         asked = self._job.request
         model = self._models[step.index]
-        request = replace(
+        correlation = asked.correlation if step.correlation is None else step.correlation
+        reply = _StepReply(self, step, streams=model.config.decoupled)
+        reply.request = replace(
             asked,
             model_name=model.name,
             model_version=model.version,
-            inputs={name: _fitted(tensor, model.config, name) for name, tensor in step.inputs.items()},
+            inputs=self._ensemble.inputs(step),
             requested_outputs=step.outputs,
+            correlation=correlation if correlation is not None and correlation.id else None,
             trace=None if asked.trace is None else asked.trace.child(),
+            flow=Credit() if model.config.decoupled else None,
         )
-        self._on_the_way[step.index] = request
-        reply = _StepReply(self, step.index)
+        self._on_the_way[step] = reply
         try:
-            reply.job = model.infer(request, reply)
+            reply.job = model.infer(reply.request, reply)
         except InferError as error:
-            del self._on_the_way[step.index]
-            self._error = self._error or error
+            del self._on_the_way[step]
+            self._fail(error)
+            self._ensemble.came_home(step.index)
 
-    def _settle(self) -> None:
-        """Answer the request when nothing is on its way any more."""
-        if self._on_the_way or self._job.answered:
+    def _answer(self) -> None:
+        """Send what has come to its turn, and end the request when nothing is on its way any more."""
+        if self._job.answered:
             return
-        if self._error is None and not self._trip.ended:
+        answers, used_up = self._trip.take()
+        is_over = not self._trip.running
+        for number, answer in enumerate(answers, start=1):
+            self._respond(answer, final=is_over and number == len(answers))
+        if is_over and not answers:
+            if self._answered or self._ensemble.config.decoupled:
+                self._finish(Response(silent=True))
+            else:
+                self._fail(_deadlock(self._job.request))
+        self._give_back(used_up)
+
+    def _respond(self, answer: Answer, *, final: bool) -> None:
+        response = Response(self._ensemble.outputs(answer), final=final)
+        if response.outputs:
+            places = [token.correlation for token in answer.values() if token.correlation is not None]
+            response.parameters = _parameters(places[-1] if places else self._job.request.correlation)
+        if not self._answered and self._ensemble.config.decoupled:
+            self._ensemble.statistics.first_responded(now() - self._job.arrived)
+        self._answered = True
+        if self._job.request.flow is not None:
+            self._job.request.flow.spend(response.byte_size)
+        if final:
+            self._finish(response)
+        else:
+            self._job.reply.send(response)
+
+    def _give_back(self, used_up: Sequence[Step]) -> None:
+        """Give credit back for answers of decoupled steps, once there is room for more of ours."""
+        is_waiting = bool(self._held_credit)
+        for step in used_up:
+            reply = self._on_the_way.get(step)
+            if reply is not None and reply.request.flow is not None:
+                self._held_credit.append(reply.request.flow)
+        flow = self._job.request.flow
+        if flow is None or flow.has_room:
+            self._release_credit()
+        elif self._held_credit and not is_waiting:
+            loop = asyncio.get_running_loop()
+            flow.when_room(lambda: _call_on(loop, self._release_credit))
+
+    def _release_credit(self) -> None:
+        held, self._held_credit = self._held_credit, []
+        for flow in held:
+            flow.give_back()
+
+    def _fail(self, error: InferError) -> None:
+        """End the request with an error, and cancel what is on its way for it."""
+        if self._job.answered:
             return
+        told = InferError(error.fault, _in_ensemble(self._ensemble.name, error))
+        self._finish(Response(error=told))
+        for step, reply in list(self._on_the_way.items()):
+            if reply is None:
+                self._ensemble.stay(self, step)
+            else:
+                self._models[step.index].cancel(reply.request)
+
+    def _finish(self, response: Response) -> None:
+        """Send the last response and let go of everything."""
         self._job.answered = True
         for model in self._models:
             model.leases.give_back()
-        response = self._response()
-        self._count(response)
+        if response.error is not None:
+            cancelled = response.error.fault is Fault.CANCELLED
+            took = now() - self._job.arrived
+            self._ensemble.statistics.failed(took, "CANCELED" if cancelled else "OTHER")
+        elif not self._unsettled:
+            self._count()
         self._ensemble.arrived(self._job)
         self._job.reply.send(response)
 
-    def _response(self) -> Response:
-        name = self._ensemble.name
-        if self._error is not None:
-            return Response(error=InferError(self._error.fault, _in_ensemble(name, self._error)))
-        config = self._ensemble.config
-        outputs = {
-            name: _fitted_output(tensor, config, name) for name, tensor in self._trip.outputs().items()
-        }
-        return Response(outputs, _place_in_sequence(self._job.request.correlation) if outputs else {})
-
-    def _count(self, response: Response) -> None:
+    def _count(self) -> None:
+        """Count a request that was served, when all is known of its steps."""
+        job = self._job
         statistics = self._ensemble.statistics
-        took = now() - self._job.arrived
-        if response.error is not None:
-            cancelled = response.error.fault is Fault.CANCELLED
-            statistics.failed(took, "CANCELED" if cancelled else "OTHER")
-            return
-        rows = self._job.request.batch_size
         execution = Execution(
             self._set_out,
             sum(each.compute_input for each in self._executions),
             sum(each.compute_infer for each in self._executions),
             sum(each.compute_output for each in self._executions),
         )
-        self._job.execution = execution
+        job.execution = execution
+        rows = job.request.batch_size
         statistics.executed(rows, execution)
-        statistics.succeeded(self._set_out - self._job.arrived, took, rows, execution)
+        statistics.succeeded(self._set_out - job.arrived, now() - job.arrived, rows, execution)
+        if job.on_settled is not None:
+            job.on_settled()
 
 
 class _StepReply:
     """The return address of one step."""
 
-    __slots__ = ("_conductor", "_index", "_response", "job")
+    __slots__ = ("_conductor", "_kept", "_streams", "job", "request", "step")
 
-    def __init__(self, conductor: _Conductor, index: StepIndex) -> None:
+    request: Request
+
+    def __init__(self, conductor: Conductor, step: Step, *, streams: bool) -> None:
         self._conductor = conductor
-        self._index = index
-        self._response: Response | None = None
+        self._streams = streams
+        self._kept: Response | None = None
+        """The response of a step that gives one, until it ends."""
+        self.step = step
         self.job: Job | None = None
 
     def send(self, response: Response) -> None:
-        """Take a response; a step that closes itself with a silent one has answered before."""
-        if self._response is None or not response.silent:
-            self._response = response
+        """Take a response; of a step that gives one it is passed on when the step ends."""
+        if self._streams or (response.final and self._kept is None):
+            self._conductor.hear(self, response)
+            return
+        if self._kept is None or (self._kept.silent and not response.silent):
+            self._kept = response
         if response.final:
-            self._conductor.absorb(self._index, self._response, self.job)
-
-
-def _inherited_labels(graph: Graph, find: Find) -> dict[str, Sequence[str]]:
-    """Return the labels that outputs have from the models that make them."""
-    inherited: dict[str, Sequence[str]] = {}
-    for output in graph.outputs:
-        writer = graph.writer_of(output)
-        if writer is not None:
-            step = graph.steps[writer[0]]
-            labels = find(step.model_name, step.model_version).labels.get(writer[1])
-            if labels is not None:
-                inherited[output] = labels
-    return inherited
-
-
-def _fitted(tensor: Tensor, model: ModelConfig, name: str) -> Tensor:
-    """Return a tensor with the batch dimension that a step's model expects, added or removed where needed."""
-    spec = next((spec for spec in model.inputs if spec.name == name), None)
-    return tensor if spec is None else _with_rank(tensor, len(spec.dims), batching=model.max_batch_size > 0)
-
-
-def _fitted_output(tensor: Tensor, ensemble: ModelConfig, name: str) -> Tensor:
-    spec = next(spec for spec in ensemble.outputs if spec.name == name)
-    return _with_rank(tensor, len(spec.dims), batching=ensemble.max_batch_size > 0)
-
-
-def _with_rank(tensor: Tensor, dims: int, *, batching: bool) -> Tensor:
-    rank = len(tensor.shape)
-    if batching and rank == dims:
-        return tensor.reshaped((1, *tensor.shape))
-    if not batching and rank == dims + 1 and tensor.shape[0] == 1:
-        return tensor.reshaped(tensor.shape[1:])
-    return tensor
+            self._kept.final = True
+            self._conductor.hear(self, response if response.error is not None else self._kept)
 
 
 def _in_ensemble(name: str, error: InferError) -> str:
@@ -307,13 +332,42 @@ def _deadlock(request: Request) -> InferError:
     )
 
 
-def _place_in_sequence(correlation: Correlation | None) -> dict[str, ParameterValue]:
+def _place_told(response: Response, asked: Request) -> Correlation:
+    """Return the place in a sequence of what a step answered: its request's, unless it tells another.
+
+    Raises InferError where it tells what is no place.
+    """
+    told = response.parameters
+    if not told or _PLACE.isdisjoint(told):
+        return asked.correlation or _NO_SEQUENCE
+    number = told.get("sequence_id", asked.correlation.id if asked.correlation is not None else 0)
+    if isinstance(number, bool | float):
+        raise invalid(
+            "expected parameter 'sequence_id' to be TRITONSERVER_PARAMETER_INT or "
+            "TRITONSERVER_PARAMETER_STRING"
+        )
+    for name in ("sequence_start", "sequence_end"):
+        if not isinstance(told.get(name, False), bool):
+            raise invalid(f"expect parameter '{name}' to be TRITONSERVER_PARAMETER_BOOL")
+    if isinstance(number, int):
+        number %= 2**64  # parameters are integers with a sign
+    return Correlation(number, bool(told.get("sequence_start")), bool(told.get("sequence_end")))
+
+
+def _parameters(place: Correlation | None) -> dict[str, ParameterValue]:
     """Return what Triton tells in every response of an ensemble; 0 is the ID of no sequence."""
-    sequence = correlation or _NO_SEQUENCE
-    number = sequence.id
+    place = place or _NO_SEQUENCE
+    number = place.id
     if isinstance(number, int) and number >= 2**63:
-        number -= 2**64  # parameters are integers with a sign
-    return {"sequence_id": number, "sequence_start": sequence.start, "sequence_end": sequence.end}
+        number -= 2**64
+    return {"sequence_id": number, "sequence_start": place.start, "sequence_end": place.end}
 
 
+def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Have a function called on a loop, from any thread; not at all where the loop has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
+
+
+_PLACE: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 _NO_SEQUENCE: Final = Correlation(0)

@@ -41,7 +41,7 @@ from ..proto.errors import Fault, InferError
 from ..proto.model_id import ModelId
 from .cache import Store
 from .caching import CachedVersion
-from .conductor import EnsembleVersion
+from .ensemble_version import EnsembleVersion
 from .gate import gate_of, is_limited
 from .instance_set import InstanceSet
 from .lane import Lane
@@ -190,11 +190,6 @@ class Loader:
         config = with_transaction_policy(prepared.config, configs)
         if config.decoupled and config.response_cache:
             raise draft.places.located(list(check_response_cache(config.message)))
-        if config.decoupled:
-            raise InferError(
-                Fault.UNSUPPORTED,
-                f"ensemble '{config.name}' has decoupled steps, which this version does not offer",
-            )
         ensemble = EnsembleVersion(config, version, prepared.labels, self._statistics(config), find)
         editions = [find(step.model_name, step.model_version).edition for step in steps]
         ensemble.edition = hashlib.sha256(b"".join((prepared.edition, *editions))).digest()

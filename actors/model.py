@@ -94,7 +94,7 @@ class ModelVersion:
     def cancel(self, request: Request) -> None:
         """Take a request out of the queue; one that runs already is only told."""
         log.debug("Cancellation notification received for %s", self.name, request_id=request.id)
-        request.cancelled = True
+        request.cancel()
         self._router.signal(Withdraw(request))
 
     @property

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any, Final, Protocol
 
+from ..backends.credit import Credit
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Response
 
@@ -86,15 +87,20 @@ class OneReply(SoleReply):
 
 
 class StreamReply:
-    """The address of a caller who takes any number of responses; iterate, the final one is the last."""
+    """The address of a caller who takes any number of responses; iterate, the final one is the last.
 
-    __slots__ = ("_bytes", "_ended", "_responses", "_waiter", "is_complete")
+    Its `flow` belongs on the request: then a model that gives heed to it waits for the reader, and the
+    bounds on what may wait here are for those that do not.
+    """
+
+    __slots__ = ("_bytes", "_ended", "_responses", "_waiter", "flow", "is_complete")
 
     def __init__(self) -> None:
         self._responses: deque[tuple[Response, int]] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
+        self.flow = Credit()
         self.is_complete = False
         """Whether the request itself has ended, whatever was read of its responses."""
 
@@ -106,7 +112,7 @@ class StreamReply:
         if len(self._responses) >= STREAM_BACKLOG or self._bytes >= STREAM_BACKLOG_BYTES:
             response = Response(error=InferError(Fault.UNAVAILABLE, _TOO_SLOW))
         self._ended = response.final
-        size = _size_of(response)
+        size = response.byte_size
         self._bytes += size
         self._responses.append((response, size))
         if self._waiter is not None and not self._waiter.done():
@@ -123,14 +129,9 @@ class StreamReply:
             await self._waiter
         response, size = self._responses.popleft()
         self._bytes -= size
+        if not response.silent:
+            self.flow.give_back()
         return response
-
-
-def _size_of(response: Response) -> int:
-    try:
-        return sum(tensor.byte_size for tensor in response.outputs.values())
-    except Exception:  # noqa: BLE001 - a model's odd strings: whoever reads the response is told
-        return 0
 
 
 _TOO_SLOW: Final = (

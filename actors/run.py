@@ -171,6 +171,8 @@ class Run:
         if response.final:
             job.answered = True
             self.unanswered -= 1
+            if job.request.flow is not None:
+                job.request.flow.lift()  # a thread that waits to send more finds out that it may not
         job.reply.send(response)
 
     def _phases(self) -> Execution:

@@ -180,7 +180,7 @@ class Sequencer:
             job = sequence.jobs.pop()
             self._waiting -= 1
             if job is not spare:
-                job.request.cancelled = True
+                job.request.cancel()
                 self._rejected.append(Reject(job, InferError(Fault.CANCELLED, ""), "CANCELED"))
         self._abandon(sequence)
         if sequence.slot is None:

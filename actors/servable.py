@@ -1,7 +1,7 @@
 """What a door and an ensemble see of a loaded version, whether it is a model or an ensemble of models."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from ..proto.admission import Admission
@@ -89,3 +89,7 @@ class Rearrangeable(Servable, Protocol):
         Returns when those have left to which nothing is bound, such as a sequence. Raises InferError where
         an instance cannot be had; then all is as it was.
         """
+
+
+Find = Callable[[str, int], Servable]
+"""Looks a model version up; raises InferError where there is none."""

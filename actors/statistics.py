@@ -64,7 +64,7 @@ class ResponseStatistics:
     """Responses that had one index among those of their request, counted by what became of them."""
 
     compute_infer: Duration = field(default_factory=Duration)
-    """From the response before, or the start, until the model gave this one away."""
+    """From the response before, or the start, until the model had computed this one."""
     compute_output: Duration = field(default_factory=Duration)
     """From there until it was handed to its caller."""
     success: Duration = field(default_factory=Duration)
@@ -168,11 +168,11 @@ class Statistics:
         if self.latencies.first_response is not None:
             self.latencies.first_response.observe(took)
 
-    def responded(self, index: int, kind: str, began: Instant, emitted: Instant, sent: Instant) -> None:
+    def responded(self, index: int, kind: str, began: Instant, computed: Instant, sent: Instant) -> None:
         """Count a response of a model that streams.
 
         `kind` is the field of `ResponseStatistics` that says what became of it. The moments are those when
-        the model could begin with it, gave it away, and when it was handed on.
+        the model could begin with it, had computed it, and when it was handed on.
         """
         if index >= MOST_RESPONSES:
             return
@@ -181,9 +181,9 @@ class Statistics:
             response = self.responses[index] = ResponseStatistics()
         getattr(response, kind).add(sent - began)
         if kind != "cancel":
-            response.compute_infer.add(emitted - began)
-        if kind == "success":
-            response.compute_output.add(sent - emitted)
+            response.compute_infer.add(computed - began)
+        if kind in ("success", "fail"):
+            response.compute_output.add(sent - computed)
 
     def executed(self, rows: int, execution: Execution) -> None:
         """Count an execution of a batch of this many rows."""

@@ -13,15 +13,16 @@ def tally(statistics: Statistics, job: Job, response: Response, started: Instant
         statistics.first_responded(sent - job.arrived)
     # A model may well give the next response away before the last one was handed on.
     began = min(max(job.responded, started), emitted)
-    statistics.responded(job.responses, _kind(job, response), began, emitted, sent)
+    computed = response.computed or emitted
+    statistics.responded(job.responses, _kind(job, response), began, computed, sent)
     job.responses += 1
     job.responded = sent
 
 
 def _kind(job: Job, response: Response) -> str:
     """Return the field of `ResponseStatistics` that a response is counted under."""
-    if job.request.cancelled:
-        return "cancel"
     if response.error is not None:
         return "fail"
-    return "empty_response" if response.silent else "success"
+    if not response.silent:
+        return "success"
+    return "cancel" if job.request.cancelled else "empty_response"

@@ -44,7 +44,9 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "onnxruntime": Entry(".onnxruntime", "OnnxRuntimeBackend", extra="onnx"),
     "python": Entry(".python.backend", "PythonBackend", needs=Need.HOUSE),
     "pytorch": Entry(".pytorch.backend", "PyTorchBackend", extra="torch"),
+    "repeat": Entry(".repeaters", "RepeatBackend"),
     "sequence": Entry(".accumulator", "AccumulatorBackend"),
+    "square": Entry(".repeaters", "SquareBackend"),
 }
 
 

@@ -3,12 +3,12 @@
 Both are made once and then only read, with these exceptions: admission (see `admission`) writes into a
 request what it found out, its batch size and the shapes the model will see; the sequence batcher adds its
 slot and the inputs that clients do not send, and says which step of an iterative sequence it is; and whoever
-asked may set its `cancelled` flag.
+asked may hang a flow on it, and cancel it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from .errors import InferError
 from .tensor import Tensor
@@ -28,6 +28,29 @@ class Correlation:
     id: int | str
     start: bool = False
     end: bool = False
+
+
+class Flow(Protocol):
+    """How far the responses to a request may run ahead of whoever reads them; used from any thread."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more response may be sent now."""
+
+    def take(self, size: int) -> bool:
+        """Wait until a response of that many bytes may be sent; False if that was in vain."""
+
+    def spend(self, size: int) -> None:
+        """Count a response that is sent without waiting."""
+
+    def give_back(self) -> None:
+        """Hear that the first of the unread responses was read."""
+
+    def lift(self) -> None:
+        """Let everybody send what they like from now on."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Have a callback called once when there is room."""
 
 
 @dataclass(slots=True)
@@ -54,6 +77,14 @@ class Request:
     """Whether nobody waits for the answer any more; a running model may look and stop early."""
     trace: Trace | None = None
     """What is written down about it, where it was chosen to be traced."""
+    flow: Flow | None = None
+    """How far its responses may run ahead; None where whoever asked takes them as they come."""
+
+    def cancel(self) -> None:
+        """Tell whoever works for it that nobody waits for the answer any more."""
+        self.cancelled = True
+        if self.flow is not None:
+            self.flow.lift()
 
 
 @dataclass(slots=True)
@@ -69,3 +100,13 @@ class Response:
     error: InferError | None = None
     final: bool = True
     silent: bool = False
+    computed: int = 0
+    """When the model had computed it, in nanoseconds of `time.monotonic_ns`; 0 where it does not say."""
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of all outputs; 0 where a model's odd strings have none: whoever reads it is told."""
+        try:
+            return sum(tensor.byte_size for tensor in self.outputs.values())
+        except Exception:  # noqa: BLE001 - the strings are objects of the model's own
+            return 0

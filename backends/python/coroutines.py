@@ -61,6 +61,15 @@ class Coroutines:
         return asyncio.run_coroutine_threadsafe(_outcome(coroutine), self._loop)
 
 
+def in_coroutine() -> bool:
+    """Tell whether an event loop runs on this thread, so that to wait here would stop all it runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def _outcome(coroutine: Execution) -> Outcome:
     try:
         return await coroutine, None

@@ -1,15 +1,18 @@
 """How an ensemble is wired, judged by its own configuration alone.
 
 Every step reads and writes ensemble tensors. The inputs of the ensemble are ready from the start, any other
-tensor once all tensors are that the step writing it reads. Every output of the ensemble must become ready;
-every other tensor must become ready and be read.
+tensor once all tensors are that the steps writing it read. Every output of the ensemble must become ready;
+every other tensor must become ready and be read. A step reads the tensor of its condition too.
+
+A tensor has one writer, or several of which at most one runs: their conditions exclude each other.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..schema import model_config_pb2 as pb
 from .complaint import Complaint, entry
+from .conditions import Condition
 from .platforms import ENSEMBLE
 
 STEP_PATH = "ensemble_scheduling.step"
@@ -46,22 +49,34 @@ def check_ensemble(config: pb.ModelConfig) -> Iterator[Complaint]:
 
 def _check_steps(config: pb.ModelConfig) -> Iterator[Complaint]:
     """Check every step by itself, and that no tensor is written twice."""
-    written: set[str] = set()
+    writers: defaultdict[str, list[int]] = defaultdict(list)
+    conditions: dict[int, Condition] = {}
     for index, step in enumerate(config.ensemble_scheduling.step):
         path = STEP_PATH + entry(index)
+        if step.HasField("when"):
+            try:
+                conditions[index] = Condition.parse(step.when)
+            except ValueError as error:
+                message = f"invalid condition '{step.when}' in step {index} of ensemble '{config.name}'"
+                yield Complaint(f"{message}: {error}", f"{path}.when")
         for needed in ("model_name", "input_map", "output_map"):
             if not getattr(step, needed):
                 message = f"must specify '{needed}' in step {index} of ensemble '{config.name}'"
                 yield Complaint(message, path)
         for name in sorted(step.output_map):
             tensor = step.output_map[name]
-            if tensor in written:
+            if not all(_exclude(conditions, index, each) for each in writers[tensor]):
                 message = (
                     f"ensemble tensor '{tensor}' can appear in an output map only once for ensemble "
                     f"'{config.name}' step {index}"
                 )
                 yield Complaint(message, f"{path}.output_map{entry(name)}")
-            written.add(tensor)
+            writers[tensor].append(index)
+
+
+def _exclude(conditions: Mapping[int, Condition], one: int, other: int) -> bool:
+    """Whether the conditions of two steps keep them from running both."""
+    return one in conditions and other in conditions and conditions[one].excludes(conditions[other])
 
 
 class _Flow:
@@ -77,10 +92,14 @@ class _Flow:
             for kind, tensors in ("output_map", step.output_map), ("input_map", step.input_map):
                 for name in sorted(tensors):
                     self.places.setdefault(tensors[name], f"{STEP_PATH}{entry(index)}.{kind}{entry(name)}")
+            read = [step.input_map[name] for name in sorted(step.input_map)]
+            if step.HasField("when"):
+                read.append(Condition.parse(step.when).tensor)
+                self.places.setdefault(read[-1], f"{STEP_PATH}{entry(index)}.when")
             for written in step.output_map.values():
-                for name in sorted(step.input_map):
-                    self.sources[written].append(step.input_map[name])
-                    self.readers[step.input_map[name]].append(written)
+                for tensor in read:
+                    self.sources[written].append(tensor)
+                    self.readers[tensor].append(written)
         self.ready = self._become_ready()
 
     def _become_ready(self) -> set[str]:

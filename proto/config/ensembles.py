@@ -5,7 +5,8 @@ outputs, then step after step. Everyone else who reads or writes it must agree. 
 are equal or of any size, either as configured or with the batch dimension before those of models that batch.
 
 A decoupled step answers any number of times. What comes out of it, and out of the steps behind it, may not be
-joined with what comes out of another decoupled step: nobody could tell which answers belong together.
+joined with what comes out of another decoupled step: nobody could tell which answers belong together. The
+tensor of a condition counts as what its step joins.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,12 @@ from .shapes import ANY, spell
 
 def check_ensemble_wiring(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> None:
     """Raise ConfigError with all that does not fit between an ensemble and its models, given by name."""
-    complaints = [*_check_steps(ensemble, models), *_check_decoupled(ensemble, models)]
+    tensors = _declared(ensemble)
+    complaints = [
+        *_check_steps(ensemble, models, tensors),
+        *_check_conditions(ensemble, tensors),
+        *_check_decoupled(ensemble, models),
+    ]
     if complaints:
         raise ConfigError(complaints)
 
@@ -77,9 +83,16 @@ def _steps(ensemble: ModelConfig) -> tuple[EnsembleStep, ...]:
     return ensemble.ensemble.steps if ensemble.ensemble is not None else ()
 
 
-def _check_steps(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> Iterator[Complaint]:
+def _declared(ensemble: ModelConfig) -> dict[str, _Tensor]:
+    """Return what the ensemble itself says of its tensors."""
     tensors = {each.name: _Tensor.of(ensemble, each, reshaped=True) for each in ensemble.outputs}
-    tensors |= {each.name: _Tensor.of(ensemble, each, reshaped=True) for each in ensemble.inputs}
+    return tensors | {each.name: _Tensor.of(ensemble, each, reshaped=True) for each in ensemble.inputs}
+
+
+def _check_steps(
+    ensemble: ModelConfig, models: Mapping[str, ModelConfig], tensors: dict[str, _Tensor]
+) -> Iterator[Complaint]:
+    """Check each step against its model; `tensors` gets what the models say of those not yet known."""
     for index, step in enumerate(_steps(ensemble)):
         model = models[step.model_name]
         path = STEP_PATH + entry(index)
@@ -138,6 +151,28 @@ def _check_outputs(
             yield Complaint(f"{prefix}ensemble tensor {tensor}: {disagreement}", where)
 
 
+def _check_conditions(ensemble: ModelConfig, tensors: Mapping[str, _Tensor]) -> Iterator[Complaint]:
+    """Check that the tensor of each condition can be compared with its constant."""
+    for index, step in enumerate(_steps(ensemble)):
+        if step.when is None or step.when.tensor not in tensors:
+            continue
+        path = f"{STEP_PATH}{entry(index)}.when"
+        prefix = f"in ensemble {ensemble.name}, condition '{step.when.text}' of step {index}: "
+        tensor = tensors[step.when.tensor]
+        if not step.when.suits(tensor.datatype):
+            yield Complaint(
+                f"{prefix}tensor {step.when.tensor} is {tensor.datatype.config_name}, which its constant is "
+                "not",
+                path,
+            )
+        if any(size not in (1, ANY) for size in tensor.dims):
+            yield Complaint(
+                f"{prefix}tensor {step.when.tensor} must have a single element, its shape is "
+                f"{spell(tensor.dims)}",
+                path,
+            )
+
+
 def _check_decoupled(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -> Iterator[Complaint]:
     """Check that no step joins what comes out of different decoupled steps."""
     origin = {each.name: 0 for each in ensemble.inputs}
@@ -147,14 +182,16 @@ def _check_decoupled(ensemble: ModelConfig, models: Mapping[str, ModelConfig]) -
     while progress:
         progress = False
         for index, step in list(waiting.items()):
-            if not origin.keys() >= set(step.input_map.values()):
+            if not origin.keys() >= step.reads:
                 continue
             progress = True
             del waiting[index]
-            origins = {origin[tensor] for tensor in step.input_map.values()}
+            origins = {origin[tensor] for tensor in step.reads}
             if len(origins) > 1:
                 yield _joined(ensemble, step.model_name, STEP_PATH + entry(index))
             own = index + 1 if models[step.model_name].decoupled else max(origins, default=0)
+            if any(origin.get(tensor, own) != own for tensor in step.output_map.values()):
+                yield _joined(ensemble, step.model_name, STEP_PATH + entry(index))
             origin.update(dict.fromkeys(step.output_map.values(), own))
     if len({origin[each.name] for each in ensemble.outputs if each.name in origin}) > 1:
         yield _joined(ensemble, ensemble.name, "output")

@@ -13,6 +13,7 @@ from typing import Self
 
 from ..datatypes import Datatype
 from ..schema import model_config_pb2 as pb
+from .conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,14 @@ class EnsembleStep:
     """The step's input → the ensemble tensor."""
     output_map: Mapping[str, str]
     """The step's output → the ensemble tensor."""
+    when: Condition | None = None
+    """What must hold for the step to run; None where it always does."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The ensemble tensors that it waits for."""
+        own = frozenset(self.input_map.values())
+        return own if self.when is None else own | {self.when.tensor}
 
     @classmethod
     def from_message(cls, message: pb.ModelEnsembling.Step) -> Self:
@@ -197,8 +206,9 @@ class EnsembleStep:
         return cls(
             model_name=message.model_name,
             model_version=message.model_version,
-            input_map=MappingProxyType(dict(message.input_map)),
-            output_map=MappingProxyType(dict(message.output_map)),
+            input_map=MappingProxyType(dict(sorted(message.input_map.items()))),
+            output_map=MappingProxyType(dict(sorted(message.output_map.items()))),
+            when=Condition.parse(message.when) if message.HasField("when") else None,
         )
 
 
@@ -208,7 +218,7 @@ class Ensemble:
 
     steps: tuple[EnsembleStep, ...]
     max_inflight_requests: int = 0
-    """Requests that may be on their way through the steps; 0 means any number."""
+    """Requests of all clients that may be on their way through each step; 0 means any number."""
 
     @classmethod
     def from_message(cls, message: pb.ModelEnsembling) -> Self:

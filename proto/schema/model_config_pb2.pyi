@@ -461,7 +461,7 @@ class ModelSequenceBatching(_message.Message):
 class ModelEnsembling(_message.Message):
     __slots__ = ("step", "max_inflight_requests")
     class Step(_message.Message):
-        __slots__ = ("model_name", "model_version", "input_map", "output_map", "model_namespace")
+        __slots__ = ("model_name", "model_version", "input_map", "output_map", "model_namespace", "when")
         class InputMapEntry(_message.Message):
             __slots__ = ("key", "value")
             KEY_FIELD_NUMBER: _ClassVar[int]
@@ -481,12 +481,14 @@ class ModelEnsembling(_message.Message):
         INPUT_MAP_FIELD_NUMBER: _ClassVar[int]
         OUTPUT_MAP_FIELD_NUMBER: _ClassVar[int]
         MODEL_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+        WHEN_FIELD_NUMBER: _ClassVar[int]
         model_name: str
         model_version: int
         input_map: _containers.ScalarMap[str, str]
         output_map: _containers.ScalarMap[str, str]
         model_namespace: str
-        def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., input_map: _Optional[_Mapping[str, str]] = ..., output_map: _Optional[_Mapping[str, str]] = ..., model_namespace: _Optional[str] = ...) -> None: ...
+        when: str
+        def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., input_map: _Optional[_Mapping[str, str]] = ..., output_map: _Optional[_Mapping[str, str]] = ..., model_namespace: _Optional[str] = ..., when: _Optional[str] = ...) -> None: ...
     STEP_FIELD_NUMBER: _ClassVar[int]
     MAX_INFLIGHT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     step: _containers.RepeatedCompositeFieldContainer[ModelEnsembling.Step]

@@ -1,8 +1,8 @@
 """The generate extension over HTTP: an object of values in, one object or a stream of events out.
 
 The first response decides the status; whatever goes wrong after it can be told in the body only. A stream is
-written as its client reads it: what a model produces meanwhile waits in a bounded backlog, and a client that
-reads nothing for too long, or who lets the backlog overflow, loses the stream and ends its request.
+written as its client reads it: a model that is too far ahead waits where it sends, and a client that reads
+nothing for too long loses the stream and ends its request.
 """
 
 from http import HTTPStatus
@@ -49,6 +49,7 @@ class Generate:
         first: Response | None = None
         count = 0
         reply = StreamReply()
+        asked.flow = reply.flow
         (observation or model).infer(asked, reply)
         try:
             async for response in reply:
@@ -74,6 +75,7 @@ class Generate:
         if received is not None:
             observation = self._observer.begin(HTTP, received, asked, model, request.raw_headers)
         reply = StreamReply()
+        asked.flow = reply.flow
         (observation or model).infer(asked, reply)
         answer: ChunkedResponse | None = None
         try:

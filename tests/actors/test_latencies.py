@@ -135,14 +135,14 @@ ZERO = {"count": 0, "ns": 0}
             "success",
             {"success": (1, 10), "compute_infer": (1, 7), "compute_output": (1, 3)},
         ),
-        ("fail", {"fail": (1, 10), "compute_infer": (1, 7)}),
+        ("fail", {"fail": (1, 10), "compute_infer": (1, 7), "compute_output": (1, 3)}),
         ("empty_response", {"empty_response": (1, 10), "compute_infer": (1, 7)}),
         ("cancel", {"cancel": (1, 10)}),
     ],
 )
 def test_a_response_is_counted_by_what_became_of_it(kind: str, expected: dict[str, tuple[int, int]]) -> None:
     statistics = Statistics(streaming=True)
-    statistics.responded(3, kind, began=100, emitted=107, sent=110)
+    statistics.responded(3, kind, began=100, computed=107, sent=110)
     told = statistics.as_dict()["response_stats"]
     assert list(told) == ["3"]
     found = {name: (each["count"], each["ns"]) for name, each in told["3"].items() if each != ZERO}

@@ -6,20 +6,27 @@ answer, and the request has to be failed lest its client waits for ever.
 
 A model that is not decoupled has one response for each request, but may send it without the final flag and
 the flag alone afterwards. That response is kept back until the flag comes, so clients get both at once.
+
+A decoupled model waits where it sends while its client is too far behind; see `credit`. When nothing was read
+for too long the request is given up, and what the model still sends is dropped, as for any caller who went
+away. A coroutine does not wait there, since that would stop all other requests of its loop.
 """
 
 import threading
 from collections.abc import Container
 from typing import Final
 
-from ....proto.errors import InferError
-from ....proto.message import Request, Response
+from ....proto.errors import Fault, InferError
+from ....proto.message import Flow, Request, Response
 from ...api import Emit
+from ..coroutines import in_coroutine
 from .errors import TritonModelException
 from .names import EXTENSION_MODULE
 from .response import InferenceResponse
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL: Final = 1
+
+NOT_READ: Final = "the responses of this request were not read for too long; it was given up"
 
 
 class Answer:
@@ -59,6 +66,10 @@ class Answer:
     def send(self, response: InferenceResponse | None, *, final: bool) -> None:
         """Send a response, or the final flag alone; raises TritonModelException if it may not be sent now."""
         outgoing = Response(silent=True) if response is None else response.as_wire(self._wanted, final=final)
+        flow = self.request.flow
+        if flow is not None and response is not None and self._decoupled:
+            self.check(response, final=final)
+            self._take_credit(flow, outgoing.byte_size)
         with self._lock:  # also round the emission: responses leave in the order they were counted
             self.check(response, final=final)
             self._count += 1
@@ -88,6 +99,14 @@ class Answer:
             if self._kept is not None and not self._closed:
                 self._emit(self._row, self._kept)
             self._closed = True
+
+    def _take_credit(self, flow: Flow, size: int) -> None:
+        """Wait until the client has read enough; end the request where it reads nothing at all."""
+        if not flow.has_room and in_coroutine():
+            flow.spend(size)
+        elif not flow.take(size):
+            self.request.cancel()
+            self._emit(self._row, Response(error=InferError(Fault.UNAVAILABLE, NOT_READ)))
 
     def _finish(self, response: InferenceResponse | None, outgoing: Response) -> Response:
         if response is not None or self._kept is None:

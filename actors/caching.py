@@ -128,7 +128,7 @@ class CachedVersion:
 
     def cancel(self, request: Request) -> None:
         """Forget a request that follows another; any other is told to the model."""
-        request.cancelled = True
+        request.cancel()
         job = self._flights.withdraw(request)
         if job is None:
             self._model.cancel(request)

@@ -4,8 +4,8 @@ One task reads, the call's own task writes, and between them stands the bookkeep
 plain code: a request becomes a `_Slot`, which is the address its model answers to; what is rendered waits
 in the outbox. Requests to plain models and requests that failed at the door are answered in the order in
 which they came; those to decoupled models as their responses come. Memory is bounded on both sides: no more
-is read while too much is unanswered or unsent, and a client that does not read what a model produces loses
-the stream.
+is read while too much is unanswered or unsent, and a model that is too far ahead of its client waits where it
+sends. Where a model does not, the stream is given up.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from typing import Final
 
 from ...actors.clock import now
 from ...actors.servable import Servable
+from ...backends.credit import Credit
 from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError, internal
-from ...proto.message import Request, Response
+from ...proto.message import Flow, Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
@@ -138,7 +139,8 @@ class Stream:
         """Requests without their final response."""
         self._line: deque[_Slot] = deque()
         """Requests that are answered in order, as far as they are not."""
-        self._outbox: deque[bytes | InferError] = deque()
+        self._outbox: deque[tuple[bytes | InferError, Flow | None]] = deque()
+        """What waits to be written, with the flow that hears of it."""
         self._unsent = 0
         self._unsent_bytes = 0
         self._reader: asyncio.Task[None] | None = None
@@ -186,7 +188,7 @@ class Stream:
     async def _write(self) -> InferError | None:
         while True:
             while self._outbox:
-                item = self._outbox.popleft()
+                item, flow = self._outbox.popleft()
                 self._unsent -= 1
                 if isinstance(item, InferError):
                     return item
@@ -195,6 +197,8 @@ class Stream:
                     await self._call.write(item)
                 except ClientGoneError:
                     return InferError(Fault.CANCELLED, "")
+                if flow is not None:
+                    flow.give_back()
                 self._may_read.set()
             if self._all_read and not self._open:
                 return self._ending
@@ -229,6 +233,7 @@ class Stream:
         slot.model = model
         if model.config.decoupled:
             slot.ordered = False
+            slot.asked.flow = Credit()
             self._line.pop()
         self._open.add(slot)
         if received is not None:
@@ -252,13 +257,14 @@ class Stream:
             if response.final:
                 slot.observation.close()
         if rendered is not None:
-            self._put(slot, rendered)
+            asked = slot.asked
+            self._put(slot, rendered, None if asked is None or response.silent else asked.flow)
         else:
             self._advance()
         if self._unsent > MAX_UNSENT or self._unsent_bytes > MAX_UNSENT_BYTES:
             self._give_up()
 
-    def _put(self, slot: _Slot, item: bytes | InferError) -> None:
+    def _put(self, slot: _Slot, item: bytes | InferError, flow: Flow | None = None) -> None:
         """Let something that was rendered wait for its turn."""
         self._unsent += 1
         if isinstance(item, bytes):
@@ -266,7 +272,7 @@ class Stream:
         if slot.ordered:
             slot.ready.append(item)
         else:
-            self._outbox.append(item)
+            self._outbox.append((item, flow))
         self._advance()
 
     def _advance(self) -> None:
@@ -274,7 +280,7 @@ class Stream:
         line = self._line
         while line:
             head = line[0]
-            self._outbox.extend(head.ready)
+            self._outbox.extend((item, None) for item in head.ready)
             head.ready.clear()
             if not head.ended:
                 break
@@ -292,7 +298,7 @@ class Stream:
             if slot.answered:
                 return None
             return self._render_error(slot, internal("expected a single response, got 0"), final=True)
-        if not slot.forms.empty_final:
+        if not slot.forms.empty_final or not response.final:
             return None
         told = pb.ModelStreamInferResponse(infer_response=_without_outputs(slot.message))
         told.infer_response.parameters[FINAL].bool_param = True
@@ -323,7 +329,7 @@ class Stream:
         for slot in tuple(self._open):
             self._cancel(slot)
         self._outbox.clear()
-        self._outbox.append(InferError(Fault.UNAVAILABLE, f"{waiting}; the stream was given up"))
+        self._outbox.append((InferError(Fault.UNAVAILABLE, f"{waiting}; the stream was given up"), None))
         self._to_write.set()
 
     def _cancel(self, slot: _Slot) -> None:

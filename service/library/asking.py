@@ -73,6 +73,7 @@ async def stream(
     """
     request = _request(model, inputs, options)
     reply = StreamReply()
+    request.flow = reply.flow
     model.infer(request, reply)
     try:
         async for response in reply:

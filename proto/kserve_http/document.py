@@ -27,6 +27,9 @@ MAX_NESTING: Final = 100
 
 TOO_DEEP: Final = f"JSON nesting depth exceeds maximum allowed limit ({MAX_NESTING})"
 
+MAX_CONTAINERS: Final = 1 << 20
+"""Arrays and objects that a text may have: each is worth twenty times its two bytes of memory."""
+
 _MAX_DIAGNOSED: Final = 1 << 20
 """Characters in which an open bracket is looked for; in more, a missing comma is taken for an array's."""
 
@@ -68,11 +71,22 @@ def check_document_size(size: int, most: int) -> None:
 
 
 def parse_document(body: Raw) -> object:
-    """Return what a JSON text stands for; raises InferError where it is none."""
+    """Return what a JSON text stands for; raises InferError where it is none, or too much of one."""
+    if len(body) > 2 * MAX_CONTAINERS:
+        _check_containers(bytes(body))
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return _parse_patiently(bytes(body).decode("utf-8", "surrogateescape").removeprefix("\ufeff"))
+
+
+def _check_containers(text: bytes) -> None:
+    """Raise InferError for more brackets than can be had; those within strings count, too."""
+    number = text.count(b"[") + text.count(b"{")
+    if number > MAX_CONTAINERS:
+        raise invalid(
+            f"request JSON has {number} arrays and objects, more than the {MAX_CONTAINERS} that are supported"
+        )
 
 
 def repeated_member(body: Raw, names: Iterable[str]) -> str | None:

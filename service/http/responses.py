@@ -45,6 +45,8 @@ class ReadyResponse(StreamResponse):
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
+        if request.method == "HEAD":
+            self._pieces = ()
         end = b"\r\n"
         if self._keep_alive is None and request.keep_alive:
             self._keep_alive = True

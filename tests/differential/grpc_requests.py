@@ -97,7 +97,7 @@ def _tensor(rng: Random, message: pb.ModelInferRequest) -> None:
             shape = list(entry.shape)
             shape.append(rng.choice((0, 1, 2, -1)))
             entry.shape[:] = rng.choice((shape, shape[1:], shape[:-2], []))
-        case _:
+        case _ if entry.shape:
             shape = list(entry.shape)
             shape[rng.randrange(len(shape))] = rng.choice((0, -1, -5, 2, 9, 1000))
             entry.shape[:] = shape

@@ -132,7 +132,7 @@ BAD = {
         [Input("INPUT0", (9, 16), data=bytes(576)), Input("INPUT1", (9, 16), data=bytes(576))],
     ),
     "batches of different size": Bad(
-        UNKNOWN + "input 'INPUT1' batch size does not match other inputs for 'add_sub'",
+        UNKNOWN + "input 'INPUT0' batch size does not match other inputs for 'add_sub'",
         [Input("INPUT0"), Input("INPUT1", (2, 16), data=bytes(128))],
     ),
     "no shape": Bad(

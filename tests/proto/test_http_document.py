@@ -2,13 +2,14 @@
 
 import json
 import math
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deuteron.proto.errors import Fault, InferError
-from deuteron.proto.kserve_http.document import parse_document
+from deuteron.proto.kserve_http.document import MAX_CONTAINERS, parse_document
 
 UNREADABLE = {
     b"": "The document is empty. at 0",
@@ -119,3 +120,13 @@ def test_any_text_is_a_document_or_refused(value: object, data: st.DataObject) -
         assert damage != "none"
     else:
         assert damage != "none" or json.dumps(document) == json.dumps(value)
+
+
+def test_a_text_may_have_many_arrays_and_no_more() -> None:
+    assert len(cast("list[object]", parse_document(b"[" + b"[]," * (MAX_CONTAINERS - 2) + b"[]]"))) > 10**6
+    with pytest.raises(InferError) as error:
+        parse_document(b"[" + b"{}," * MAX_CONTAINERS + b"{}]")
+    assert (error.value.fault, error.value.message) == (
+        Fault.INVALID_ARG,
+        "request JSON has 1048578 arrays and objects, more than the 1048576 that are supported",
+    )

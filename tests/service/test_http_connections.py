@@ -406,6 +406,17 @@ def in_a_body(front: HttpFront) -> bool:
     )
 
 
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/nothing"])
+async def test_the_answer_to_head_has_no_body(http: HttpFront, path: str) -> None:
+    async with connected(http) as wire:
+        for _ in range(2):  # the second is read where the first one ended
+            wire.send(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wire.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await wire.reader.readuntil(b"\r\n\r\n")
+            assert head.startswith((b"HTTP/1.1 405", b"HTTP/1.1 404"))
+            assert (await wire.response())[0] in (200, 404)
+
+
 async def test_after_its_grace_a_front_waits_for_nobody(
     doorway: Doorway, open_http: Open, until: Until
 ) -> None:

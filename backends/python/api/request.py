@@ -44,10 +44,10 @@ class InferenceRequest:
         self,
         *,
         inputs: Sequence[Tensor],
-        requested_output_names: Sequence[str],
-        model_name: str,
+        requested_output_names: Sequence[str | bytes],
+        model_name: str | bytes,
         model_version: int = LATEST,
-        request_id: str = "",
+        request_id: str | bytes = "",
         correlation_id: int | str = 0,
         flags: int = 0,
         timeout: int = 0,
@@ -55,6 +55,7 @@ class InferenceRequest:
         trace: InferenceTrace | None = None,
         parameters: Parameters | None = None,
     ) -> None:
+        model_name, request_id = _text(model_name), _text(request_id)
         whose = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
         if any(tensor is None for tensor in inputs):
             raise TritonModelException(f"Input tensor {whose}")
@@ -69,7 +70,7 @@ class InferenceRequest:
             model_version,
             request_id,
             {},
-            tuple(requested_output_names),
+            tuple(map(_text, requested_output_names)),
             check_parameters(parameters) if parameters else {},
             Correlation(correlation_id) if correlation_id else None,
             timeout_us=timeout,
@@ -174,3 +175,8 @@ class InferenceRequest:
             asked.timeout_us,
             trace=self._trace.source,
         )
+
+
+def _text(given: str | bytes) -> str:
+    """Return a text; an element of a BYTES tensor is one, too, as in Triton's bindings."""
+    return given.decode() if isinstance(given, bytes) else given

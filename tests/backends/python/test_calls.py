@@ -236,6 +236,15 @@ def test_without_a_loop_nothing_can_be_awaited(model: PythonModel, desk: Desk) -
     assert not desk.asked
 
 
+def test_names_may_be_elements_of_a_tensor() -> None:
+    name = np.array([b"other"], np.object_)[0]
+    request = pb_utils.InferenceRequest(
+        inputs=[], requested_output_names=[b"OUT"], model_name=name, request_id=b"7"
+    )
+    asked = request.request
+    assert (asked.model_name, asked.requested_outputs, asked.id) == ("other", ("OUT",), "7")
+
+
 def test_only_models_that_are_served_may_ask() -> None:
     message = "BLS is only supported during the 'execute' function."
     request = pb_utils.InferenceRequest(inputs=[], requested_output_names=[], model_name="other")

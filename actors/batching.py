@@ -3,8 +3,9 @@
 With each credit the batcher walks its queue in order of service and gathers jobs while they fit. It remembers
 the longest prefix that has a *preferred* size. What it then does is named after the state of the batch:
 
-* **full**: nothing more can join, because the next job is too large or has other shapes, or the largest
-  preferred size is reached. Cut everything gathered, or the preferred prefix where there is one.
+* **full**: nothing more can join, because the next job is too large or has other shapes, or a rule of the
+  model's own keeps it out, or the largest preferred size is reached. Cut everything gathered, or the
+  preferred prefix where there is one.
 * **preferred**: a prefix has a preferred size and its oldest job is still within the delay. Cut that prefix.
 * **aged**: the oldest job has waited the whole delay. Cut everything gathered.
 * **hurried**: no delay is set, so nobody waits for company. Cut everything gathered.
@@ -21,6 +22,7 @@ the same end.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from ..proto.config.model_config import DynamicBatching, ModelConfig
@@ -50,12 +52,32 @@ def signature_of(config: ModelConfig) -> Signature | None:
     return lambda request: tuple(request.inputs[name].shape[batch_axes:] for name in variable)
 
 
+Joins = Callable[[Sequence[Request], Request], bool]
+"""Says whether a request may join those that are gathered, by a rule of the model's own."""
+
+
 class DynamicBatcher:
     """The schedule of a model with `dynamic_batching`."""
 
-    __slots__ = ("_delay", "_largest_preferred", "_limit", "_preferred", "_queue", "_signature", "_wake_at")
+    __slots__ = (
+        "_delay",
+        "_joins",
+        "_largest_preferred",
+        "_limit",
+        "_preferred",
+        "_queue",
+        "_signature",
+        "_wake_at",
+    )
 
-    def __init__(self, batching: DynamicBatching, max_batch_size: int, signature: Signature | None) -> None:
+    def __init__(
+        self,
+        batching: DynamicBatching,
+        max_batch_size: int,
+        signature: Signature | None,
+        joins: Joins | None = None,
+    ) -> None:
+        self._joins = joins
         self._limit: Final = max(1, max_batch_size)
         self._preferred = frozenset(batching.preferred_batch_sizes)
         self._largest_preferred = max(self._preferred, default=self._limit)
@@ -135,7 +157,7 @@ class DynamicBatcher:
             size = job.request.batch_size
             if oldest is None:
                 oldest, signature = job.queued, job.signature
-            elif rows + size > self._limit or job.signature != signature:
+            elif rows + size > self._limit or job.signature != signature or self._is_kept_out(job, gathered):
                 full = True
                 break
             elif rows + size > self._largest_preferred and not preferred_prefix:
@@ -155,3 +177,9 @@ class DynamicBatcher:
             return gathered
         self._wake_at = oldest + self._delay
         return 0
+
+    def _is_kept_out(self, job: Job, gathered: int) -> bool:
+        """Whether the model's own rule does not let a job join the first so many."""
+        if self._joins is None:
+            return False
+        return not self._joins([each.request for each in islice(self._queue, gathered)], job.request)

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from ..backends.api import Backend, ModelFiles, Plan
+from ..backends.batch_strategy import load_strategy
 from ..backends.catalog import Catalog
 from ..backends.contents import digest_contents
 from ..backends.durable_state import DurablePlan, can_endure
@@ -39,6 +40,7 @@ from ..proto.config import (
 )
 from ..proto.errors import Fault, InferError
 from ..proto.model_id import ModelId
+from .batching import Joins
 from .cache import Store
 from .caching import CachedVersion
 from .ensemble_version import EnsembleVersion
@@ -94,6 +96,8 @@ class Prepared:
     """None for an ensemble, which has no files of its own."""
     edition: bytes
     """What the cache knows this version by, as far as its own files tell."""
+    joins: Joins | None = None
+    """The model's own rule about batches."""
 
 
 Steps = Mapping[str, ModelId]
@@ -149,7 +153,7 @@ class Loader:
         statistics = self._statistics(config)
         instances = InstanceSet(plan, statistics, gate_of(config, self._options.sharing))
         await _seat(instances, config, lane)
-        model = ModelVersion(config, version, prepared.labels, instances, statistics)
+        model = ModelVersion(config, version, prepared.labels, instances, statistics, prepared.joins)
         model.edition = prepared.edition
         return model
 
@@ -216,12 +220,13 @@ class Loader:
         _refuse_what_is_not_there(config)
         samples = warmup_batches(config, home.path)
         edition = self._edition(home, config, files)
+        joins = load_strategy(config, files, lambda reason: log.error(reason, model=config.name))
         plan = _stateful_plan(backend, config, files)
         if samples:
             plan = WarmedPlan(plan, samples)
         if self._options.sequences is not None:
             plan = _durable_plan(plan, self._options.sequences, config, version)
-        return Prepared(config, home.labels(config), plan, edition)
+        return Prepared(config, home.labels(config), plan, edition, joins)
 
     def _edition(self, home: ModelHome, config: ModelConfig, files: ModelFiles) -> bytes:
         """Return what the cache is to know a version by: this load alone, unless other servers look too."""

@@ -12,6 +12,7 @@ from ..proto.admission import Admission
 from ..proto.config import ModelConfig
 from ..proto.errors import Fault, InferError
 from ..proto.message import Request
+from .batching import Joins
 from .clock import now
 from .instance_set import InstanceSet
 from .leases import Leases
@@ -55,6 +56,7 @@ class ModelVersion:
         labels: Mapping[str, Sequence[str]],
         instances: InstanceSet,
         statistics: Statistics,
+        joins: Joins | None = None,
     ) -> None:
         self.name = config.name
         self.version = version
@@ -69,7 +71,7 @@ class ModelVersion:
         self._despaired = False
         line = Line() if is_ordered(config) else None
         durable = isinstance(instances.plan, DurablePlan)
-        schedule = schedule_of(config, os.environ, statistics.sequences, durable=durable)
+        schedule = schedule_of(config, os.environ, statistics.sequences, durable=durable, joins=joins)
         self._router = Router(schedule, instances, statistics, line=line)
         if instances.gate is not None:
             self._router.stand_behind(instances.gate)

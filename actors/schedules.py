@@ -5,7 +5,7 @@ from typing import Final
 
 from ..proto.config import ModelConfig
 from ..proto.sequence_controls import SequenceControls
-from .batching import DynamicBatcher, signature_of
+from .batching import DynamicBatcher, Joins, signature_of
 from .direct import DirectSequences
 from .held_start import held_start
 from .oldest import OldestSequences
@@ -23,14 +23,15 @@ def schedule_of(
     sequences: SequenceStatistics | None = None,
     *,
     durable: bool = False,
+    joins: Joins | None = None,
 ) -> Schedule:
     """Return the schedule that a configuration asks for; the environment may hold back its start.
 
     What becomes of sequences, where a model has any, is written into `sequences`; if they are `durable`, they
-    may have begun on another server.
+    may have begun on another server. `joins` is the model's own rule about batches, where it has one.
     """
     if config.dynamic_batching is not None:
-        batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config))
+        batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config), joins)
         return held_start(batcher, environment)
     if config.sequence_batching is not None:
         strategy = OldestSequences if config.sequence_batching.HasField("oldest") else DirectSequences

@@ -280,3 +280,15 @@ async def test_unload_drains_and_leaves_the_reason(
     await asyncio.sleep(0.05)
     assert [(entry.state, entry.reason) for entry in repository.index()] == [("UNAVAILABLE", "unloaded")]
     assert repository.ready
+
+
+async def test_a_rule_of_the_model_decides_who_shares_a_batch(
+    write_model: Write, open_repository: Open, infer: Infer, ask: Ask
+) -> None:
+    directory = write_model("slow", SLOW)
+    (directory / "batchstrategy.py").write_text(
+        "batch_strategy = lambda config: lambda batch, request: False"
+    )
+    repository = await open_repository()
+    await asyncio.gather(*(infer(repository, "slow", ask()) for _ in range(4)))
+    assert set(repository.find("slow").statistics.batches) == {1}

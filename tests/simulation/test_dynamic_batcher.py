@@ -193,3 +193,30 @@ def test_every_admitted_request_meets_exactly_one_fate_and_every_promise_is_kept
             world.plan()
         unmet = {name: fate for name, fate in world.fates.items() if len(fate) != 1}
         assert not unmet, f"seed {seed}: {unmet}"
+
+
+def test_a_rule_of_the_model_closes_a_batch() -> None:
+    """Requests of odd and of even size do not mix, whoever else would fit."""
+    batcher = DynamicBatcher(
+        DynamicBatching(preferred_batch_sizes=(8,)),
+        8,
+        None,
+        lambda batch, request: batch[0].batch_size % 2 == request.batch_size % 2,
+    )
+    for size in (1, 1, 3, 2, 2, 1):
+        batcher.admit(Job(Request("m", batch_size=size), Nowhere(), 0), 0)
+    batches = []
+    for now in range(3):
+        for order in batcher.plan((0,), now):
+            assert isinstance(order, Dispatch)
+            batches.append([job.request.batch_size for job in order.jobs])
+        batcher.check()
+    assert batches == [[1, 1, 3], [2, 2], [1]]
+
+
+def test_a_rule_that_lets_nobody_join_stops_nobody() -> None:
+    batcher = DynamicBatcher(DynamicBatching(preferred_batch_sizes=(8,)), 8, None, lambda *_: False)
+    for _ in range(3):
+        batcher.admit(Job(Request("m"), Nowhere(), 0), 0)
+    orders = [order for order in batcher.plan((0, 1, 2), 0) if isinstance(order, Dispatch)]
+    assert [len(order.jobs) for order in orders] == [1, 1, 1]

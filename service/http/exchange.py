@@ -43,11 +43,11 @@ class Exchange(SoleReply):
             self._model = model = inference.find(head.infer)
             self._loan = inference.lend()
             asked, self._forms = inference.read(model, body, head.json_length, head.headers, self._loan)
+            self._asked = asked
             if received is not None:
                 self._observation = inference.observe(received, asked, model, head.headers)
             askable: Askable = model if self._observation is None else self._observation
             askable.infer(asked, self)
-            self._asked = asked
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
             self.ended = True
             self._finish(

@@ -70,6 +70,8 @@ class DynamicBatcher:
         "_wake_at",
     )
 
+    prompt: Final = False
+
     def __init__(
         self,
         batching: DynamicBatching,

@@ -46,6 +46,8 @@ class DirectSequences:
         "_wake_at",
     )
 
+    prompt: Final = False
+
     def __init__(
         self,
         config: ModelConfig,

@@ -17,8 +17,9 @@ from .ensemble import Answer, Step, Trip
 from .graph import Graph, StepIndex
 from .leases import Leases
 from .mailbox import Mailbox
+from .news import Drain
 from .reply import Reply
-from .router import Drain, stopped
+from .router import stopped
 from .schedule import Job
 from .servable import Find, Servable
 from .statistics import Statistics

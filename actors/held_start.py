@@ -34,6 +34,8 @@ class HeldStart:
 
     __slots__ = ("_backlogged", "_requests", "_schedule", "_started")
 
+    prompt: Final = False
+
     def __init__(self, schedule: Schedule, requests: int, backlogged: int) -> None:
         self._schedule = schedule
         self._requests = requests

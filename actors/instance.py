@@ -18,8 +18,8 @@ from ..proto.errors import InferError, internal
 from ..proto.phases import INSTANCE, InstanceEvent, InstancePhase, advance
 from .clock import SECOND, now
 from .lane import Lane
+from .news import Finished, Lost, Message, Returned
 from .readiness import Readiness
-from .router import Finished, Lost, Message, Returned
 from .run import Run
 from .schedule import Forget, InstanceId, Job
 from .statistics import Statistics

@@ -20,7 +20,7 @@ from ..proto.phases import InstancePhase
 from .gate import Gate
 from .instance import Instance
 from .lane import Lane
-from .router import Allow, Message, Retire
+from .news import Allow, Message, Retire
 from .schedule import Forget, InstanceId, Job
 from .schedules import depth_of
 from .seating import Place, places_of, rearrange

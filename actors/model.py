@@ -16,10 +16,11 @@ from .batching import Joins
 from .clock import now
 from .instance_set import InstanceSet
 from .leases import Leases
+from .news import Abandon, Drain, Withdraw
 from .ordering import Line
 from .reply import Reply
 from .reshaping import ReshapingReply, reshaped_outputs
-from .router import Abandon, Drain, Router, Withdraw
+from .router import Router
 from .schedule import Job
 from .schedules import is_ordered, schedule_of
 from .statistics import Statistics

@@ -36,6 +36,8 @@ class OldestSequences:
         "_signature",
     )
 
+    prompt: Final = False
+
     def __init__(
         self,
         config: ModelConfig,

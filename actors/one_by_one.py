@@ -26,6 +26,8 @@ class OneByOne:
 
     __slots__ = ("_queue",)
 
+    prompt: Final = True
+
     def __init__(self) -> None:
         self._queue: deque[Job] = deque()
 

@@ -5,87 +5,21 @@ schedule what happened and does what it orders. Waiting happens here and nowhere
 cancellation are true here and nowhere else.
 """
 
-from collections import deque
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..proto.errors import Fault, InferError, request_prefix
 from ..proto.message import Request, Response
-from .clock import Clock, now
+from .clock import SECOND, Clock, Instant, now
+from .credits import Credits
 from .gate import Gate
 from .mailbox import Mailbox, MailboxClosedError, MailboxFullError
+from .news import Abandon, Allow, Drain, Finished, Lost, Message, Offered, Retire, Returned, Withdraw
 from .one_by_one import queue_full
 from .ordering import Line
 from .schedule import Dispatch, Forget, InstanceId, Job, Order, Reject, Schedule
 from .statistics import Statistics
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Forget a request: nobody waits for its answer."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """An instance can take batches, this many at a time."""
-
-    instance: InstanceId
-    credits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """An instance has done a batch and can take another; some of its jobs are to come again."""
-
-    instance: InstanceId
-    rescheduled: Sequence[Job] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """An instance broke; it takes nothing until it returned. These jobs it never began."""
-
-    instance: InstanceId
-    unbegun: Sequence[Job] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """An instance may have this many batches at a time from now on."""
-
-    instance: InstanceId
-    credits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Let an instance go as soon as nothing is bound to it, and say so; batches may still run there then."""
-
-    instance: InstanceId
-    let_go: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Serve what waits, then end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Fail what waits, then end: nothing can serve it any more."""
-
-    error: InferError
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """Resources are free that an instance waits for: take a turn, for there is nothing else to do."""
-
-
-Message = Job | Withdraw | Returned | Finished | Lost | Allow | Retire | Offered | Drain | Abandon
 
 
 class Hosts(Protocol):
@@ -102,9 +36,10 @@ class Router:
     """The queue of one model version and the credits of its instances."""
 
     __slots__ = (
-        "_allowed",
+        "_alarm",
         "_clock",
         "_credits",
+        "_end",
         "_gate",
         "_hosts",
         "_leaving",
@@ -112,7 +47,7 @@ class Router:
         "_mailbox",
         "_running",
         "_statistics",
-        "_surplus",
+        "_turning",
         "schedule",
     )
 
@@ -131,17 +66,16 @@ class Router:
         self._statistics = statistics
         self._line = line
         self._clock = clock
-        self._mailbox: Mailbox[Message] = Mailbox(clock=clock)
-        self._credits: deque[InstanceId] = deque()
-        self._allowed: dict[InstanceId, int] = {}
-        """How many batches each instance may have at a time."""
-        self._surplus: dict[InstanceId, int] = {}
-        """How many batches run that leave no credit behind, because their instance may have fewer now."""
+        self._mailbox: Mailbox[Message] = Mailbox(clock=clock, turn=self._turn)
+        self._credits = Credits()
         self._leaving: dict[InstanceId, Callable[[], None]] = {}
         self._running = 0
+        self._turning = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
-        return f"Router({len(self.schedule)} wait, {self._running} run, credits {list(self._credits)})"
+        return f"Router({len(self.schedule)} wait, {self._running} run, credits {list(self._credits.idle)})"
 
     @property
     def outstanding(self) -> int:
@@ -155,38 +89,79 @@ class Router:
 
     def post(self, job: Job) -> None:
         """Take a job; raises InferError(UNAVAILABLE) when the model stops or has no room."""
+        at_once = self._is_idle and self.schedule.prompt
         try:
-            self._mailbox.post(job)
+            self._mailbox.post(job, wake=not at_once)
         except MailboxFullError:
             raise queue_full(job.request) from None
         except MailboxClosedError:
             raise stopped(job.request) from None
         self._statistics.pending += 1
+        if at_once:
+            self._turn()
 
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
-        if type(message) is Finished and not (
-            message.rescheduled or len(self.schedule) or self._leaving or self._mailbox.closed or self._gate
-        ):
-            self._mailbox.leave(message)  # a credit nobody waits for is no reason to take a turn
+        if type(message) is Finished and not (message.rescheduled or self._turning or self._somebody_waits):
+            self._fold(message)  # a credit nobody waits for is no reason to take a turn
         else:
             self._mailbox.signal(message)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing runs or waits here, though it could run."""
+        return bool(self._credits.idle) and not (self._running or self._turning or self._somebody_waits)
+
+    @property
+    def _somebody_waits(self) -> bool:
+        """Whether a credit would be of use, or could be the last thing that an end waits for."""
+        return bool(
+            len(self.schedule)
+            or len(self._mailbox)
+            or self._leaving
+            or self._mailbox.closed
+            or self._gate is not None
+        )
 
     async def run(self) -> None:
         """Live until drained or abandoned; whatever ends it, nobody who waits is left without an answer."""
         try:
-            while not self._drained:
-                await self._mailbox.wait(until=self.schedule.wake_at())
-                for message in self._mailbox.take():
-                    self._fold(message)
-                if self._leaving:
-                    self._let_go()
-                for order in self._orders():
-                    self._obey(order)
-                if self._leaving:
-                    self._let_go()
+            await self._end
         finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._abandon(InferError(Fault.UNAVAILABLE, "the model ended before this request was served"))
+
+    def _turn(self) -> None:
+        """Fold what came into the state, and obey what the schedule makes of it."""
+        if self._end.done():
+            return
+        self._turning = True
+        try:
+            for message in self._mailbox.take():
+                self._fold(message)
+            if self._leaving:
+                self._let_go()
+            for order in self._orders():
+                self._obey(order)
+            if self._leaving:
+                self._let_go()
+            self._set_alarm(self.schedule.wake_at())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the model must end with it
+            self._end.set_exception(error)
+        finally:
+            self._turning = False
+        if self._drained and not self._end.done():
+            self._end.set_result(None)
+
+    def _set_alarm(self, instant: Instant | None) -> None:
+        """Take a turn at an instant though nothing happened."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if instant is not None:
+            wait = max(0, instant - self._clock()) / SECOND
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._turn)
 
     @property
     def _drained(self) -> bool:
@@ -198,13 +173,13 @@ class Router:
         if self._gate is not None:
             self._gate.stand_by()
             self._gate.settle()
-        return self.schedule.plan(tuple(self._credits), self._clock())
+        return self.schedule.plan(tuple(self._credits.idle), self._clock())
 
     def _admitted_orders(self, gate: Gate) -> Iterator[Order]:
         """Plan for one idle instance after the other, as the gate lets them through."""
         moment = self._clock()
         yield from self.schedule.plan((), moment)
-        for instance in gate.admitted(tuple(self._credits)):
+        for instance in gate.admitted(tuple(self._credits.idle)):
             is_used = False
             for order in self.schedule.plan((instance,), moment):
                 is_used = is_used or isinstance(order, Dispatch)
@@ -238,12 +213,12 @@ class Router:
         match message:
             case Returned(instance, credits_):
                 self.schedule.returned(instance)
-                self._allow(instance, credits_)
+                self._credits.allow(instance, credits_)
             case Lost(instance, unbegun):
                 self._lose(instance, unbegun)
             case Allow(instance, credits_):
-                if instance in self._allowed:  # one that is away for now says itself with what it comes back
-                    self._allow(instance, credits_)
+                if instance in self._credits:  # one that is away for now says itself with what it comes back
+                    self._credits.allow(instance, credits_)
             case Retire(instance, let_go):
                 self.schedule.retire(instance)
                 self._leaving[instance] = let_go
@@ -251,7 +226,7 @@ class Router:
     def _obey(self, order: Order) -> None:
         match order:
             case Dispatch(instance, jobs, empty_rows):
-                self._credits.remove(instance)
+                self._credits.spend(instance)
                 self._running += 1
                 self._statistics.pending -= len(jobs) - empty_rows
                 if self._line is not None:
@@ -268,8 +243,7 @@ class Router:
         self._running -= 1
         if self._gate is not None:
             self._gate.finished(instance)
-        if not self._surplus or not self._is_surplus(instance):
-            self._credits.append(instance)
+        self._credits.finished(instance)
         for job in rescheduled:
             self._resume(job)
 
@@ -294,35 +268,15 @@ class Router:
         self._statistics.failed(self._clock() - job.arrived, reason)
         _answer(job, error)
 
-    def _allow(self, instance: InstanceId, credits_: int) -> None:
-        """Hand out the credits that an instance has more, or take back those it has less."""
-        more = credits_ - self._allowed.get(instance, 0) - self._surplus.pop(instance, 0)
-        self._allowed[instance] = credits_
-        self._credits.extend([instance] * more)
-        for _ in range(-more):
-            if instance in self._credits:
-                self._credits.remove(instance)
-            else:
-                self._surplus[instance] = self._surplus.get(instance, 0) + 1
-
-    def _is_surplus(self, instance: InstanceId) -> bool:
-        """Whether the batch that an instance has done leaves no credit behind."""
-        surplus = self._surplus.pop(instance, 0)
-        if surplus > 1:
-            self._surplus[instance] = surplus - 1
-        return surplus > 0
-
     def _let_go(self) -> None:
         """Let the instances go to which nothing is bound any more."""
         for instance in [each for each in self._leaving if not self.schedule.holds(each)]:
-            self._allow(instance, 0)
+            self._credits.allow(instance, 0)
             self.schedule.lost(instance)
             self._leaving.pop(instance)()
 
     def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
-        self._credits = deque(credit for credit in self._credits if credit != instance)
-        self._allowed.pop(instance, None)
-        self._surplus.pop(instance, None)
+        self._credits.lost(instance)
         self._running -= 1
         if self._gate is not None:
             self._gate.finished(instance)

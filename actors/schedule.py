@@ -90,6 +90,10 @@ Order = Dispatch | Reject | Forget
 class Schedule(Protocol):
     """A policy of batching and order; every method returns at once."""
 
+    @property
+    def prompt(self) -> bool:
+        """Whether an idle model serves a request at once; a batcher would rather see who comes with it."""
+
     def __len__(self) -> int:
         """Jobs that wait."""
 

@@ -11,10 +11,11 @@ import pytest
 from deuteron.actors.batching import DynamicBatcher
 from deuteron.actors.gate import Gate
 from deuteron.actors.loading import LoadOptions
+from deuteron.actors.news import Drain, Finished, Lost, Returned
 from deuteron.actors.one_by_one import OneByOne
 from deuteron.actors.reply import OneReply
 from deuteron.actors.repository import Repository
-from deuteron.actors.router import Drain, Finished, Lost, Returned, Router
+from deuteron.actors.router import Router
 from deuteron.actors.schedule import Forget, InstanceId, Job, Schedule
 from deuteron.actors.sharing import Claim, Sharing, Supply
 from deuteron.actors.statistics import Statistics

@@ -391,7 +391,7 @@ async def test_a_front_that_closes_answers_what_it_holds_and_ends_the_idle(
         idle.send(post(INFER, body=BODY))
         await idle.response()
         busy.send(post("/v2/models/slow/infer", body=SLOW_BODY))
-        await until(lambda: slow.statistics.pending)
+        await until(lambda: slow.busy)
         closing = asyncio.ensure_future(front.close(5))
         assert await idle.is_closed()
         assert (await busy.response())[0] == 200

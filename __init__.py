@@ -51,6 +51,27 @@ if TYPE_CHECKING:
     from .proto.message import (
         Correlation as Correlation,
     )
+    from .service.client.asyncio_client import (
+        AsyncioDecoupledModelClient as AsyncioDecoupledModelClient,
+        AsyncioModelClient as AsyncioModelClient,
+    )
+    from .service.client.blocking_client import (
+        DecoupledModelClient as DecoupledModelClient,
+        FuturesModelClient as FuturesModelClient,
+        ModelClient as ModelClient,
+    )
+    from .service.client.errors import (
+        BatchingNotSupportedError as BatchingNotSupportedError,
+        ClientClosedError as ClientClosedError,
+        ClientError as ClientError,
+        ClientTimeoutError as ClientTimeoutError,
+        ClientValueError as ClientValueError,
+        InferenceServerError as InferenceServerError,
+        InvalidUrlError as InvalidUrlError,
+        ModelUnavailableError as ModelUnavailableError,
+        QueueFullError as QueueFullError,
+        ServerUnreachableError as ServerUnreachableError,
+    )
     from .service.library.asking import (
         Answer as Answer,
         RequestOptions as RequestOptions,
@@ -100,6 +121,27 @@ _NAMES_OF: Final = {
         "InferError",
     ),
     ".proto.message": ("Correlation",),
+    ".service.client.asyncio_client": (
+        "AsyncioDecoupledModelClient",
+        "AsyncioModelClient",
+    ),
+    ".service.client.blocking_client": (
+        "DecoupledModelClient",
+        "FuturesModelClient",
+        "ModelClient",
+    ),
+    ".service.client.errors": (
+        "BatchingNotSupportedError",
+        "ClientClosedError",
+        "ClientError",
+        "ClientTimeoutError",
+        "ClientValueError",
+        "InferenceServerError",
+        "InvalidUrlError",
+        "ModelUnavailableError",
+        "QueueFullError",
+        "ServerUnreachableError",
+    ),
     ".service.library.asking": (
         "Answer",
         "RequestOptions",

@@ -12,12 +12,13 @@ requests of its batch that have no final response yet; the instance lives on.
 
 import threading
 from collections.abc import Awaitable, Sequence
+from concurrent.futures import CancelledError
 from inspect import isasyncgen, isawaitable, isgenerator
 from typing import Any, Final
 
 import structlog
 
-from ...proto.errors import InferError, internal
+from ...proto.errors import Fault, InferError, internal
 from ...proto.message import Response
 from ..api import Batch, Emit, Seat
 from ..bindings import Binding, Function
@@ -107,7 +108,7 @@ class CallableEngine:
                     emit(row, Response(error=failure))
 
         self._room.acquire()
-        self._coroutines.start(coroutine, done)
+        self._coroutines.start_while(lambda: not _all_cancelled(batch), coroutine, done)
 
     # --- answers ---
 
@@ -134,6 +135,8 @@ class CallableEngine:
         """Return what clients are told of an error, and tell whoever else must know."""
         if isinstance(error, InferError):
             return error
+        if isinstance(error, CancelledError):
+            return InferError(Fault.CANCELLED, "")
         text = exception_text(error)
         log.error("function failed", model=self._binding.name, instance=self._name, reason=text)
         if isinstance(error, UnrecoverableError):

@@ -14,6 +14,8 @@ Execution = Coroutine[Any, Any, object]
 Outcome = tuple[object, BaseException | None]
 """What a coroutine returned, and what it raised."""
 
+LOOK_SECONDS: Final = 0.1
+"""How soon a coroutine ends that is not wanted any more."""
 CLOSE_SECONDS: Final = 5.0
 """How long closing waits for a model that does not let its coroutines end."""
 
@@ -36,6 +38,15 @@ class Coroutines:
     def start(self, coroutine: Execution, done: Callable[[object, BaseException | None], None]) -> None:
         """Run a coroutine beside the caller; `done` is told, on its thread, what it returned or raised."""
         self._submit(coroutine).add_done_callback(lambda future: done(*future.result()))
+
+    def start_while(
+        self,
+        is_wanted: Callable[[], bool],
+        coroutine: Execution,
+        done: Callable[[object, BaseException | None], None],
+    ) -> None:
+        """Run a coroutine as `start` does, but cancel it when it is not wanted any more."""
+        self.start(_wanted(is_wanted, coroutine), done)
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread."""
@@ -75,6 +86,18 @@ async def _outcome(coroutine: Execution) -> Outcome:
         return await coroutine, None
     except BaseException as error:  # noqa: BLE001 - SystemExit, if it got through, would end the loop
         return None, error
+
+
+async def _wanted(is_wanted: Callable[[], bool], coroutine: Execution) -> object:
+    task = asyncio.ensure_future(coroutine)
+    try:
+        # Whether it is wanted is written on another thread, by somebody who knows nothing of this loop.
+        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+            if not is_wanted():
+                task.cancel()
+        return await task
+    finally:
+        task.cancel()
 
 
 async def _cancel_all() -> None:

@@ -7,7 +7,7 @@ program go on beside its server. All that clients may ask, the program may ask h
 import atexit
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -19,11 +19,11 @@ from ...backends.callables.specs import ModelConfig, Tensor
 from ...proto.errors import Fault, InferError
 from ...proto.message import LATEST
 from ..lifecycle import exit_at_once
+from ..loop_thread import LoopThread
 from .asking import PLAIN, Answer, Inputs, RequestOptions
 from .async_server import AsyncModel, AsyncServer, Members
 from .binding import binding_of, describe
 from .config import ServerConfig
-from .loop_thread import LoopThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -153,8 +153,16 @@ class Server:
         """Run a coroutine where the server runs; raises InferError where it does not."""
         if self._thread is None:
             coroutine.close()
-            raise InferError(Fault.UNAVAILABLE, "the server does not run")
+            raise _not_running()
         return self._thread.call(coroutine, timeout_s)
+
+    def each(
+        self, answers: AsyncGenerator[Answer, None], timeout_s: float | None
+    ) -> Generator[Answer, None, None]:
+        """Yield what a generator yields where the server runs; raises InferError where it does not."""
+        if self._thread is None:
+            raise _not_running()
+        return self._thread.each(answers, timeout_s)
 
     async def _await_the_end(self) -> None:
         await self._server.ended()
@@ -187,15 +195,7 @@ class Model:
 
         To close the generator is to cancel the request.
         """
-        answers = self._server.call(_told(self._model.stream, inputs, options))
-        try:
-            while True:
-                try:
-                    yield self._server.call(anext(answers), timeout_s)
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._server.call(answers.aclose())
+        return self._server.each(self._model.stream(inputs, options), timeout_s)
 
     def is_ready(self) -> bool:
         """Tell whether the model takes requests."""
@@ -212,6 +212,10 @@ class Model:
     def statistics(self) -> list[Members]:
         """Return the counters of each version; raises InferError."""
         return self._server.call(_told(self._model.statistics))
+
+
+def _not_running() -> InferError:
+    return InferError(Fault.UNAVAILABLE, "the server does not run")
 
 
 async def _told(function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:

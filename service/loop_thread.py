@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
@@ -35,9 +36,25 @@ class LoopThread:
             future.cancel()
             raise
 
-    def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine beside the caller."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run a coroutine beside the caller; to cancel the future is to cancel it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def each(
+        self, generator: AsyncGenerator[T, None], timeout_s: float | None = None
+    ) -> Generator[T, None, None]:
+        """Yield what an asynchronous generator yields; raises TimeoutError where the next takes too long.
+
+        To close this generator is to close that one.
+        """
+        try:
+            while True:
+                try:
+                    yield self.call(_next_of(generator), timeout_s)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self.call(generator.aclose())
 
     def close(self) -> None:
         """End what still runs on the loop, and the loop."""
@@ -47,3 +64,7 @@ class LoopThread:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
+
+
+async def _next_of(generator: AsyncGenerator[T, None]) -> T:
+    return await anext(generator)

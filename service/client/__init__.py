@@ -1,0 +1,1 @@
+"""Clients of one model, typed and small: for deuteron, and for any server that speaks its protocols."""

@@ -12,7 +12,6 @@ requests of its batch that have no final response yet; the instance lives on.
 
 import threading
 from collections.abc import Awaitable, Sequence
-from concurrent.futures import CancelledError
 from inspect import isasyncgen, isawaitable, isgenerator
 from typing import Any, Final
 
@@ -103,7 +102,8 @@ class CallableEngine:
         def done(_: object, error: BaseException | None) -> None:
             self._room.release()
             if error is not None:
-                failure = self._failure(error)
+                is_wanted = not _all_cancelled(batch)
+                failure = self._failure(error) if is_wanted else InferError(Fault.CANCELLED, "")
                 for row in range(len(batch.requests)):
                     emit(row, Response(error=failure))
 
@@ -135,8 +135,6 @@ class CallableEngine:
         """Return what clients are told of an error, and tell whoever else must know."""
         if isinstance(error, InferError):
             return error
-        if isinstance(error, CancelledError):
-            return InferError(Fault.CANCELLED, "")
         text = exception_text(error)
         log.error("function failed", model=self._binding.name, instance=self._name, reason=text)
         if isinstance(error, UnrecoverableError):

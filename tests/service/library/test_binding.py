@@ -252,6 +252,24 @@ async def test_a_generator_whose_reader_is_gone_is_closed(server: AsyncServer) -
     assert await asyncio.to_thread(closed.wait, 10)
 
 
+async def test_a_coroutine_whose_callers_are_gone_is_cancelled(server: AsyncServer) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def wait_for_ever(_: list[Request]) -> Answers:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return []
+
+    await server.bind("model", wait_for_ever, X, Y, config=ALONE)
+    asked = asyncio.create_task(server.model("model").infer({"x": [1]}))
+    await asyncio.to_thread(begun.wait)
+    asked.cancel()
+    assert await asyncio.to_thread(cancelled.wait, 10)
+
+
 async def test_what_a_generator_raises_ends_the_stream_after_what_it_said(server: AsyncServer) -> None:
     def count(requests: list[Request]) -> Iterator[Answers]:
         yield double(requests)

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from ....proto.errors import Fault, InferError
 from ....proto.message import Request, Response
+from ...credit import Credit
 from ...house import House, Withdraw
 from ..promise import Awaited, Promise
 from .caller import Caller, find_caller
@@ -21,7 +22,13 @@ from .names import EXTENSION_MODULE
 from .response import InferenceResponse
 
 BACKLOG: Final = 16_384
-"""Responses that may wait for a model that does not read them before the request is given up."""
+"""Responses that may wait for a model that does not read them before the other model waits where it sends.
+
+More than for a client, since a model may well read one answer after the other of several that come at the
+same time. Where the other model does not wait, the request is given up.
+"""
+BACKLOG_BYTES: Final = 256 << 20
+"""Bytes of these responses."""
 
 
 class ResponseIterator:
@@ -64,9 +71,10 @@ class ResponseIterator:
 class _Inbox:
     """Where responses wait until they are read; outlives its iterator until the last one has come."""
 
-    __slots__ = ("_is_over", "_waiting", "is_begun", "is_read", "withdraw")
+    __slots__ = ("_flow", "_is_over", "_waiting", "is_begun", "is_read", "withdraw")
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request) -> None:
+        self._flow = request.flow = Credit(BACKLOG, BACKLOG_BYTES)
         self.withdraw: Withdraw = _nothing
         self.is_begun = False
         self.is_read = False
@@ -90,6 +98,8 @@ class _Inbox:
         self.is_begun = True
         response = self._waiting.get()
         self.is_read = response.final
+        if not response.silent:
+            self._flow.give_back()
         return response
 
     def abandon(self) -> None:
@@ -98,6 +108,7 @@ class _Inbox:
             self.withdraw()
         self._is_over = True
         self._waiting = SimpleQueue()
+        self._flow.lift()
 
 
 def ask(caller: Caller | None, request: Request) -> InferenceResponse:
@@ -123,7 +134,7 @@ def ask_later(caller: Caller | None, request: Request) -> Awaited[InferenceRespo
 def ask_many(caller: Caller | None, request: Request) -> ResponseIterator:
     """Ask a model for any number of responses; the iterator waits for each."""
     caller, house = _permitted(caller)
-    inbox = _Inbox()
+    inbox = _Inbox(request)
     inbox.withdraw = house.ask(caller.model, request, inbox.receive, decoupled=True)
     return ResponseIterator(inbox)
 
@@ -132,7 +143,7 @@ def ask_many_later(caller: Caller | None, request: Request) -> Awaited[ResponseI
     """Ask a model for any number of responses; the future is kept when the first has come."""
     caller, house = _permitted(caller)
     promise: Promise[ResponseIterator] = Promise()
-    inbox = _Inbox()
+    inbox = _Inbox(request)
     is_first = True
 
     def receive(response: Response) -> None:

@@ -32,7 +32,18 @@ NOT_READ: Final = "the responses of this request were not read for too long; it 
 class Answer:
     """What became of one request: how many responses it got, and whether it is closed."""
 
-    __slots__ = ("_closed", "_count", "_decoupled", "_emit", "_kept", "_lock", "_row", "_wanted", "request")
+    __slots__ = (
+        "_closed",
+        "_count",
+        "_decoupled",
+        "_emit",
+        "_is_given_up",
+        "_kept",
+        "_lock",
+        "_row",
+        "_wanted",
+        "request",
+    )
 
     def __init__(
         self, request: Request, row: int, emit: Emit, wanted: Container[str], *, decoupled: bool
@@ -45,6 +56,7 @@ class Answer:
         # Reentrant: under it the garbage collector may find the sender gone, and fail this very answer.
         self._lock = threading.RLock()
         self._closed = False
+        self._is_given_up = False
         self._count = 0
         self._kept: Response | None = None
 
@@ -69,7 +81,10 @@ class Answer:
         flow = self.request.flow
         if flow is not None and response is not None and self._decoupled:
             self.check(response, final=final)
-            self._take_credit(flow, outgoing.byte_size)
+            if not self._has_credit(flow, outgoing.byte_size):
+                self._give_up()
+        if self._is_given_up:
+            return
         with self._lock:  # also round the emission: responses leave in the order they were counted
             self.check(response, final=final)
             self._count += 1
@@ -84,7 +99,7 @@ class Answer:
     def fail(self, error: InferError) -> None:
         """Close the request with an error, unless it is closed already."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and not self._is_given_up:
                 self._closed = True
                 self._emit(self._row, Response(error=error))
 
@@ -100,13 +115,20 @@ class Answer:
                 self._emit(self._row, self._kept)
             self._closed = True
 
-    def _take_credit(self, flow: Flow, size: int) -> None:
-        """Wait until the client has read enough; end the request where it reads nothing at all."""
+    def _has_credit(self, flow: Flow, size: int) -> bool:
+        """Wait until the client has read enough; tell whether it did."""
         if not flow.has_room and in_coroutine():
             flow.spend(size)
-        elif not flow.take(size):
-            self.request.cancel()
-            self._emit(self._row, Response(error=InferError(Fault.UNAVAILABLE, NOT_READ)))
+            return True
+        return flow.take(size)
+
+    def _give_up(self) -> None:
+        """End the request, though the model may go on to send: its client reads nothing."""
+        with self._lock:
+            if not self._closed and not self._is_given_up:
+                self._is_given_up = True
+                self.request.cancel()
+                self._emit(self._row, Response(error=InferError(Fault.UNAVAILABLE, NOT_READ)))
 
     def _finish(self, response: InferenceResponse | None, outgoing: Response) -> Response:
         if response is not None or self._kept is None:

@@ -186,6 +186,23 @@ def test_a_model_that_does_not_read_loses_its_stream(
     assert "wait to be read" in told[2].error().message()
 
 
+def test_what_a_model_reads_makes_room_for_more(model: PythonModel, desk: Desk) -> None:
+    """The other model has credit for what is not read, and all it likes once nobody reads."""
+    responses = model.request().exec(decoupled=True)
+    _, request, receive, _ = desk.asked[0]
+    assert request.flow is not None
+    for _ in range(calls.BACKLOG):
+        assert request.flow.take(0)
+    assert not request.flow.has_room
+    receive(response(1.0, final=False))
+    next(responses)
+    assert request.flow.has_room
+    request.flow.spend(0)
+    del responses
+    gc.collect()
+    assert request.flow.has_room
+
+
 async def test_a_coroutine_waits_for_its_response(model: PythonModel, desk: Desk) -> None:
     waiting = model.request().async_exec()
     await asyncio.sleep(0)

@@ -2,11 +2,14 @@
 
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from deuteron.backends.api import Engine
+from deuteron.backends.api import Batch, Engine
+from deuteron.backends.credit import Credit
 from deuteron.backends.python.api.errors import TritonModelException
 from deuteron.backends.python.api.response import InferenceResponse
 from deuteron.backends.python.engine import PythonEngine
@@ -249,6 +252,78 @@ def test_a_model_sees_a_cancellation_as_it_happens(bench: Workbench) -> None:
     asked.cancelled = True
     assert (model.request.is_cancelled(), model.sender.is_cancelled()) == (True, True)
     model.sender.send(flags=1)
+
+
+FLOOD = """
+class TritonPythonModel:
+    {kind} execute(self, requests):
+        sender = requests[0].get_response_sender()
+        for number in range(100):
+            sender.send(answer(number))
+        sender.send(flags=1)
+"""
+
+
+def test_a_model_waits_where_it_sends_for_a_client_that_reads(bench: Workbench) -> None:
+    """With credit for two responses a third one is sent when one was read, and all are in order."""
+    bench.write(FLOOD.format(kind="def"))
+    engine = bench.engine(DECOUPLED)
+    asked = bench.ask()
+    asked.flow = flow = Credit(most_responses=2)
+    unread: SimpleQueue[Response] = SimpleQueue()
+    most = 0
+
+    def emit(_: int, response: Response) -> None:
+        nonlocal most
+        unread.put(response)
+        most = max(most, unread.qsize())
+
+    with ThreadPoolExecutor(1) as model:
+        done = model.submit(engine.execute, Batch([asked], 1), emit)
+        for number in range(100):
+            assert values(unread.get(timeout=10)) == {"OUT": [number]}
+            flow.give_back()
+        done.result(10)
+    assert unread.get().silent
+    assert most <= 3  # the flag takes no credit
+
+
+def test_a_model_whose_client_goes_away_stops_to_wait(bench: Workbench) -> None:
+    bench.write(FLOOD.format(kind="def"))
+    engine = bench.engine(DECOUPLED)
+    asked = bench.ask()
+    asked.flow = Credit(most_responses=2)
+    sent: list[Response] = []
+
+    def emit(_: int, response: Response) -> None:
+        sent.append(response)
+        if len(sent) == 2:
+            threading.Thread(target=asked.cancel).start()
+
+    engine.execute(Batch([asked], 1), emit)
+    assert len(sent) == 101
+
+
+def test_a_request_whose_responses_nobody_reads_is_given_up(bench: Workbench) -> None:
+    """The client hears of it after what was sent before; the model goes on, and sees a cancellation."""
+    bench.write(FLOOD.format(kind="def"))
+    engine = bench.engine(DECOUPLED)
+    asked = bench.ask()
+    asked.flow = Credit(most_responses=2, patience=0.001)
+    first, second, last = bench.start(engine, asked).of(0)
+    assert outputs([first, second]) == [[0], [1]]
+    assert last.error is not None
+    assert last.error.fault is Fault.UNAVAILABLE
+    assert asked.cancelled
+
+
+def test_a_coroutine_does_not_wait_where_it_sends(bench: Workbench) -> None:
+    """It would stop all others of its loop."""
+    bench.write(FLOOD.format(kind="async def"))
+    asked = bench.ask()
+    asked.flow = Credit(most_responses=2)
+    replies = bench.start(bench.engine(DECOUPLED), asked)
+    assert len(replies.of(0)) == 101
 
 
 COROUTINE = """

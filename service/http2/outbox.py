@@ -140,7 +140,7 @@ class Outbox:
             if self.paused or self._size > AT_ONCE:
                 return
             # Whoever is served goes to the end of the line, should it still be blocked then.
-            del self._blocked[stream.id]
+            self._blocked[stream.id] = self._blocked.pop(stream.id)
             self._pump(stream)
 
     def pump_one(self, stream: Stream) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -25,8 +26,8 @@ def server(pick: Callable[..., Path], serve: Serve) -> Server:
     return serve(pick("flood", "echo"))
 
 
-def flood(channel: grpc.Channel, count: int) -> grpc.Call:
-    """Ask for so many large responses, and leave it to the test to read them."""
+def flood(channel: grpc.Channel, count: int) -> Any:  # noqa: ANN401 - the calls of grpc have no types
+    """Ask for so many large responses, and return the call, for the test to read."""
     asked = pb.ModelInferRequest(model_name="flood")
     asked.inputs.add(name="COUNT", datatype="INT32", shape=[1]).contents.int_contents.append(count)
     stream = channel.stream_stream(

@@ -273,7 +273,7 @@ def test_a_model_waits_where_it_sends_for_a_client_that_reads(bench: Workbench) 
     unread: SimpleQueue[Response] = SimpleQueue()
     most = 0
 
-    def emit(_: int, response: Response) -> None:
+    def emit(row: int, response: Response) -> None:
         nonlocal most
         unread.put(response)
         most = max(most, unread.qsize())
@@ -295,7 +295,7 @@ def test_a_model_whose_client_goes_away_stops_to_wait(bench: Workbench) -> None:
     asked.flow = Credit(most_responses=2)
     sent: list[Response] = []
 
-    def emit(_: int, response: Response) -> None:
+    def emit(row: int, response: Response) -> None:
         sent.append(response)
         if len(sent) == 2:
             threading.Thread(target=asked.cancel).start()

@@ -21,6 +21,7 @@ USAGE: Final = dedent("""\
     Usage:
       deuteron serve --model-repository=<path> [options]
       deuteron serve --help     all options, with their defaults
+      deuteron check <repository>...  look for faults in a repository without serving it
       deuteron --version
 
     A model repository is a directory with one directory for each model:
@@ -62,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         case "serve":
             return _serve(words[1:], os.environ)
+        case "check":
+            from .check.command import check  # noqa: PLC0415 - heavy, and only now needed
+
+            return check(words[1:])
     hint = (
         "Options belong to a command: deuteron serve …"
         if command.startswith("--")

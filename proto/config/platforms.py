@@ -58,6 +58,11 @@ BACKEND_OF_PLATFORM: Final = {kind.platform: kind.backend for kind in _KINDS if 
 """The platforms that belong to one backend, and to no other."""
 
 
+def default_filename(backend: str) -> str:
+    """Return the file that models of a backend are, unless they name another; empty for none."""
+    return next((kind.filename for kind in _KINDS if kind.backend == backend), "")
+
+
 def fill_backend(config: pb.ModelConfig, directory_name: str, version: VersionFiles | None) -> pb.ModelConfig:
     """Return the configuration with name, backend, platform and file name filled in as far as they show.
 

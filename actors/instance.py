@@ -1,8 +1,11 @@
 """One instance of a model: an engine on a lane of its own, and what happens when it breaks.
 
-Batches go straight to the lane and come back from it; nothing here waits for them. What the instance itself
-lives through is slow and rare: it is seated, it may break, it comes back on a new lane after a wait, and when
-it breaks too often it stays away. Its life cycle is the table `INSTANCE` in `proto/phases.py`.
+Batches go straight to the lane and come back from it; nothing here waits for them. Those for an engine that
+works in another process are sent there at once, and the loop hears when they have returned: no thread waits.
+
+What the instance itself lives through is slow and rare: it is seated, it may break, it comes back on a new lane
+after a wait, and when it breaks too often it stays away. Its life cycle is the table `INSTANCE` in
+`proto/phases.py`.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from ..backends.api import Engine, Plan, RemembersSequences, Seat
+from ..backends.api import Engine, Plan, RemembersSequences, RemoteEngine, Seat
 from ..backends.device import Stream
 from ..proto.errors import InferError, internal
 from ..proto.phases import INSTANCE, InstanceEvent, InstancePhase, advance
@@ -35,9 +38,12 @@ class Instance:
         "_breakage",
         "_budget",
         "_finished",
+        "_flying",
+        "_laden",
         "_open",
         "_plan",
         "_readiness",
+        "_remote",
         "_running",
         "_seat",
         "_signal",
@@ -54,6 +60,8 @@ class Instance:
     )
 
     engine: Engine
+    _remote: RemoteEngine | None
+    """The engine, if it works elsewhere and is watched."""
 
     def __init__(
         self, seat: Seat, plan: Plan, lane: Lane, statistics: Statistics, *, streaming: bool, depth: int
@@ -72,6 +80,11 @@ class Instance:
         self.statistics = statistics
         self._budget = RestartBudget()
         self._open: set[Run] = set()
+        self._flying: set[Run] = set()
+        """Batches that a remote engine has."""
+        self._laden: set[Run] = set()
+        """Those of them that the lane still has to send; what comes after them must not overtake them."""
+        self._remote = None
         self._running = 0
         self._vacant: asyncio.Future[None] | None = None
         self._breakage: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -93,6 +106,7 @@ class Instance:
         """Take batches, and come back after each breakage, until the restart budget is spent."""
         self._signal = signal
         while self.phase is InstancePhase.READY:
+            self._watch()
             signal(Returned(self.id, self.depth))
             breakage = await self._breakage
             log.error("instance broke", instance=self._seat.name, error=_describe(breakage))
@@ -115,13 +129,20 @@ class Instance:
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Send a batch to the lane."""
         self._running += 1
-        self.lane.do(Run(self, jobs).execute)
+        run = Run(self, jobs)
+        if self._remote is None:
+            self.lane.do(run.execute)
+        else:
+            self._send(run, self._remote)
 
     def forget(self, order: Forget) -> None:
         """Have the engine hear, after the batches it has, of a sequence that was abandoned."""
         engine = self.engine
         if self.phase is InstancePhase.READY and isinstance(engine, RemembersSequences):
-            self.lane.do(partial(self._forget, engine, order))
+            if self._remote is None or self._laden:
+                self.lane.do(partial(self._forget, engine, order))
+            else:
+                self._forget(engine, order)
 
     def _forget(self, engine: RemembersSequences, order: Forget) -> None:
         try:
@@ -132,8 +153,13 @@ class Instance:
     def finished(self, run: Run) -> None:
         """Answer a run that has returned, and ask for the next."""
         self._running -= 1
+        if self._remote is not None:
+            self._flying.discard(run)
+            if run.timer is not None:
+                run.timer.cancel()
         if run.breakage is not None:
-            self._broke(run, run.breakage)
+            error = internal(f"instance '{self._seat.name}' broke: {_describe(run.breakage)}")
+            self._break((run,), error, run.breakage)
         elif not run.ran:
             self._signal(Lost(self.id, run.jobs))
         else:
@@ -167,17 +193,61 @@ class Instance:
         self._readiness.close()
         self._advance(InstanceEvent.CLOSED)
 
-    def _broke(self, run: Run, breakage: BaseException) -> None:
-        error = internal(f"instance '{self._seat.name}' broke: {_describe(breakage)}")
+    def _send(self, run: Run, engine: RemoteEngine) -> None:
+        self._flying.add(run)
+        if engine.patience_s:
+            loop = asyncio.get_running_loop()
+            run.timer = loop.call_later(engine.patience_s, engine.overdue, run.batch)
+        if self._laden or engine.is_heavy(run.batch):
+            self._laden.add(run)
+            self.lane.do(partial(self._begin, run, engine))
+        else:
+            run.begin(engine)
+
+    def _begin(self, run: Run, engine: RemoteEngine) -> None:
+        run.begin(engine)
+        self._laden.discard(run)
+
+    def _watch(self) -> None:
+        """Hear from now on what an engine that works elsewhere has to say."""
+        engine = self.engine
+        if isinstance(engine, RemoteEngine):
+            self._remote = engine
+            asyncio.get_running_loop().add_reader(engine.fileno(), self._hear, engine)
+            engine.serve(partial(self.lane.report, self._lose, engine))
+
+    def _unwatch(self) -> None:
+        if self._remote is not None:
+            asyncio.get_running_loop().remove_reader(self._remote.fileno())
+            self._remote = None
+
+    def _hear(self, engine: RemoteEngine) -> None:
+        if not engine.hear():
+            asyncio.get_running_loop().remove_reader(engine.fileno())
+
+    def _lose(self, engine: RemoteEngine, error: InferError) -> None:
+        """Hear that a remote engine is gone: what it had not answered by then is failed."""
+        if engine is self._remote and self.phase is InstancePhase.READY:
+            while engine.hear():
+                pass
+            self._unwatch()
+            self._running -= len(self._flying)
+            flying, self._flying = self._flying, set()
+            self._break(tuple(flying), error, error)
+
+    def _break(self, runs: Sequence[Run], error: InferError, breakage: BaseException) -> None:
         moment = now()
-        for job in run.jobs:
-            if not job.empty_row:
-                self.statistics.failed(moment - job.arrived, "BACKEND")
-        run.deliver()
-        run.fail(error)
+        for run in runs:
+            for job in run.jobs:
+                if not job.empty_row:
+                    self.statistics.failed(moment - job.arrived, "BACKEND")
+            run.deliver()
+            run.fail(error)
+            if run.timer is not None:
+                run.timer.cancel()
         self._fail_open(error)
         self._advance(InstanceEvent.BROKE)
-        self._signal(Lost(self.id))
+        self._signal(Lost(self.id, batches=len(runs)))
         self._breakage.set_result(breakage)
 
     async def _come_back(self) -> None:
@@ -204,6 +274,7 @@ class Instance:
         log.info("instance is back", instance=self._seat.name)
 
     async def _close_engine(self) -> None:
+        self._unwatch()
         try:
             await self.lane.call(self.engine.close)
         except Exception as error:  # noqa: BLE001 - an engine that cannot close must not keep others from closing

@@ -37,6 +37,8 @@ class Lost:
 
     instance: InstanceId
     unbegun: Sequence[Job] = ()
+    batches: int = 1
+    """How many batches it had that will not be finished, the unbegun one included."""
 
 
 @dataclass(frozen=True, slots=True)

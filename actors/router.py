@@ -214,8 +214,8 @@ class Router:
             case Returned(instance, credits_):
                 self.schedule.returned(instance)
                 self._credits.allow(instance, credits_)
-            case Lost(instance, unbegun):
-                self._lose(instance, unbegun)
+            case Lost():
+                self._lose(message)
             case Allow(instance, credits_):
                 if instance in self._credits:  # one that is away for now says itself with what it comes back
                     self._credits.allow(instance, credits_)
@@ -275,14 +275,15 @@ class Router:
             self.schedule.lost(instance)
             self._leaving.pop(instance)()
 
-    def _lose(self, instance: InstanceId, unbegun: Sequence[Job]) -> None:
+    def _lose(self, lost: Lost) -> None:
+        instance = lost.instance
         self._credits.lost(instance)
-        self._running -= 1
-        if self._gate is not None:
+        self._running -= lost.batches
+        if self._gate is not None and lost.batches:
             self._gate.finished(instance)
         for job in self.schedule.lost(instance):
             self._refuse(job, InferError(Fault.UNAVAILABLE, _SEQUENCE_LOST), "OTHER")
-        for job in unbegun:
+        for job in lost.unbegun:
             self._statistics.pending += 1
             if job.request.cancelled:
                 self._refuse(job, InferError(Fault.CANCELLED, ""), "CANCELED")

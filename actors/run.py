@@ -9,11 +9,12 @@ Between the halves stands a deque: the lane appends first and looks at `returned
 nothing and reads all, so a response from a thread of the model's own is never left lying.
 """
 
+from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..backends.api import Batch, Engine
+from ..backends.api import Batch, Engine, RemoteEngine
 from ..backends.device import Stream
 from ..proto.errors import Fault, InferError
 from ..proto.message import Response
@@ -57,6 +58,7 @@ class Run:
         "rescheduled",
         "returned",
         "started",
+        "timer",
         "unanswered",
     )
 
@@ -71,6 +73,8 @@ class Run:
         self.returned = False
         self.rescheduled: Sequence[Job] = ()
         self.unanswered = len(jobs)
+        self.timer: TimerHandle | None = None
+        """Ends an engine that has the batch for too long, where it may not."""
         self._host = host
         self._held: deque[tuple[int, Response, Instant]] = deque()
 
@@ -86,6 +90,19 @@ class Run:
             self._execute(host)
         self.returned = True
         host.lane.report(host.finished, self)
+
+    def begin(self, engine: RemoteEngine) -> None:
+        """Send the batch to an engine that works elsewhere; on the loop, or on the lane if it is heavy."""
+        self.started = now()
+        try:
+            if all(request.cancelled for request in self.batch.requests):
+                raise InferError(Fault.CANCELLED, "")  # noqa: TRY301 - refused like what the engine refuses
+            engine.begin(self.batch, self.emit, self._done)
+        except InferError as error:
+            self.refusal = error
+            self.ended = now()
+            self.returned = True
+            self._host.lane.report(self._host.finished, self)
 
     def emit(self, row: int, response: Response) -> None:
         """Take a response from the engine, on any thread."""
@@ -140,6 +157,13 @@ class Run:
         left = [self.jobs[row] for row in set(self.batch.rescheduled) if not self.jobs[row].answered]
         self.unanswered -= len(left)
         self.rescheduled = [job for job in left if not job.empty_row]
+
+    def _done(self, refusal: InferError | None) -> None:
+        """Hear that the batch has returned; on the loop."""
+        self.refusal = refusal
+        self.ended = now()
+        self.returned = True
+        self._host.finished(self)
 
     def _tell_settled(self) -> None:
         for job in self.jobs:

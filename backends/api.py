@@ -9,15 +9,32 @@ Errors: an `InferError` raised from `execute` refuses the batch, and the engine 
 says that the engine is broken: its batch fails and the instance gets a new engine.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..proto.config import ModelConfig
-from ..proto.message import Request, Response
+from ..proto.errors import InferError
 from ..proto.schema.model_config_pb2 import ModelConfig as ConfigMessage
+from .batch import Batch, Emit
 from .device import Device, Stream
+
+__all__ = [
+    "Backend",
+    "Batch",
+    "Done",
+    "Emit",
+    "Engine",
+    "Lost",
+    "ModelFiles",
+    "Plan",
+    "RemembersSequences",
+    "RemoteEngine",
+    "Seat",
+    "Settings",
+    "TellsReadiness",
+]
 
 Settings = Mapping[str, str]
 """The `--backend-config` settings of one backend, the global ones included."""
@@ -47,36 +64,6 @@ class Seat:
     stream: Stream
 
 
-@dataclass(slots=True)
-class Batch:
-    """Requests that execute together, side by side.
-
-    The two marks are the engine's to set, in nanoseconds of `time.monotonic_ns`, where it can tell the phases
-    of its work apart; an engine that cannot leaves them 0 and all its time counts as inference.
-    """
-
-    requests: Sequence[Request]
-    size: int
-    """Rows of all requests together, each counting at least 1."""
-    inputs_ready: int = field(default=0, compare=False)
-    outputs_started: int = field(default=0, compare=False)
-    rescheduled: Sequence[int] = field(default=(), compare=False)
-    """Rows whose requests are to come again, for another step; the engine's to set before `execute` returns.
-    Such a row may have got responses, but none that is final."""
-
-
-class Emit(Protocol):
-    """Answers one request of a batch; may be called from any thread, also after `execute` returned.
-
-    Each request gets any number of responses and exactly one that is final. One that is still unanswered when
-    `execute` returns stays open: the engine that left it so must answer it later, or fail it. A row that is
-    rescheduled is answered no more: its request comes again, as a row of another batch.
-    """
-
-    def __call__(self, row: int, response: Response) -> None:
-        """Send a response to the request at index `row` of the batch."""
-
-
 class Engine(Protocol):
     """What one instance runs on."""
 
@@ -85,6 +72,42 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back everything the engine holds; called once, also after `execute` broke."""
+
+
+Done = Callable[[InferError | None], None]
+"""Hears that a batch has returned: None where it was executed, an error where it was refused."""
+Lost = Callable[[InferError], None]
+"""Hears that an engine is gone, and why; its batches do not return any more."""
+
+
+@runtime_checkable
+class RemoteEngine(Engine, Protocol):
+    """An engine whose work is done in another process, so that nobody has to wait for it on a thread.
+
+    Its owner watches `fileno()` and calls `hear()` when it can be read, always on the same thread. There it is
+    told what became of its batches.
+    """
+
+    patience_s: float
+    """Seconds that a batch may take; 0 is for ever."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when there is something to hear."""
+
+    def begin(self, batch: Batch, emit: Emit, done: Done) -> None:
+        """Send a batch on its way and return at once; raises InferError to refuse it."""
+
+    def hear(self) -> bool:
+        """Take what the other process has sent, without waiting for more; return whether more may come."""
+
+    def serve(self, lost: Lost) -> None:
+        """Be watched from now on; `lost` is called once, from any thread, should the process end by itself."""
+
+    def overdue(self, batch: Batch) -> None:
+        """End the process, for a batch has taken longer than `patience_s`."""
+
+    def is_heavy(self, batch: Batch) -> bool:
+        """Tell whether to `begin` a batch takes so long that others should not wait for it."""
 
 
 @runtime_checkable
@@ -100,7 +123,7 @@ class RemembersSequences(Protocol):
     """An engine that keeps something from one request of a sequence to the next."""
 
     def forget_sequence(self, correlation_id: int | str, slot: int) -> None:
-        """Hear that a sequence which was served here was abandoned; called on the lane, between batches.
+        """Hear that a sequence which was served here was abandoned; called between batches, where they begin.
 
         It had this slot, which another sequence may get next.
         """

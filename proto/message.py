@@ -79,12 +79,16 @@ class Request:
     """What is written down about it, where it was chosen to be traced."""
     flow: Flow | None = None
     """How far its responses may run ahead; None where whoever asked takes them as they come."""
+    on_cancel: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    """Told when the request is cancelled; set by an engine that runs it where the flag cannot be seen."""
 
     def cancel(self) -> None:
         """Tell whoever works for it that nobody waits for the answer any more."""
         self.cancelled = True
         if self.flow is not None:
             self.flow.lift()
+        if self.on_cancel is not None:
+            self.on_cancel()
 
 
 @dataclass(slots=True)

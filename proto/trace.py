@@ -69,6 +69,11 @@ class Trace:
     def __post_init__(self) -> None:
         self.id = next(self.ids)
 
+    @property
+    def context(self) -> str | None:
+        """What identifies the span of the request, as JSON; None where traces are not exported as spans."""
+        return None if self.spans is None else self.spans.request.as_json()
+
     def child(self) -> "Trace":
         """Return the trace of a request that is made for this one."""
         spans = None if self.spans is None else Spans(self.spans.request.child())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...proto.message import Request
-from ..api import Emit
+from ..batch import Emit
 from .api.request import (
     TRITONSERVER_REQUEST_RELEASE_ALL,
     TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,

@@ -15,7 +15,7 @@ from inspect import iscoroutine
 from typing import Any
 
 from ...proto.errors import InferError, internal
-from ..api import Batch, Emit, Seat
+from ..batch import Batch, Emit
 from .api.errors import TritonModelException
 from .api.log import LogLevel, log_about_model
 from .api.response import InferenceResponse
@@ -34,16 +34,16 @@ class PythonEngine:
     """An instance of `TritonPythonModel`, initialised; owns its code, its answers and its coroutines."""
 
     def __init__(
-        self, code: ModelCode, seat: Seat, arguments: Mapping[str, str], terms: Terms, max_batch_size: int
+        self, code: ModelCode, name: str, arguments: Mapping[str, str], terms: Terms, max_batch_size: int
     ) -> None:
         """Make and initialise the instance; raises InferError with what the model raised."""
         self._code = code
-        self._name = seat.name
+        self._name = name
         self._terms = terms
         self._max_batch_size = max_batch_size
         self._limit = max(1, max_batch_size)
         self._open = OpenAnswers(self._failure)
-        self._coroutines = Coroutines(seat.name)
+        self._coroutines = Coroutines(name)
         self._caller = code.caller
         try:
             self._model = code.model_class()()
@@ -75,6 +75,11 @@ class PythonEngine:
             failure = self._failure(_reason(error))
             log_about_model(LogLevel.ERROR, failure.message, str(self._code.path))
             raise failure from error
+
+    @property
+    def tells_readiness(self) -> bool:
+        """Whether the model has something to say about its readiness."""
+        return hasattr(self._model, "is_ready")
 
     def is_ready(self) -> bool:
         """Ask the model, if it has something to say; an exception means no."""

@@ -27,7 +27,7 @@ LogSink = Callable[[LogLevel, str, str, int], None]
 
 LOGGER_NAME: Final = "deuteron.model"
 
-_STANDARD_LEVELS: Final = {
+STANDARD_LEVELS: Final = {
     LogLevel.INFO: logging.INFO,
     LogLevel.WARNING: logging.WARNING,
     LogLevel.ERROR: logging.ERROR,
@@ -38,8 +38,8 @@ _STANDARD_LEVELS: Final = {
 def to_standard_logging(level: LogLevel, message: str, file: str, line: int) -> None:
     """Hand a record to the standard library's logger."""
     logger = logging.getLogger(LOGGER_NAME)
-    if logger.isEnabledFor(_STANDARD_LEVELS[level]):
-        logger.handle(logger.makeRecord(LOGGER_NAME, _STANDARD_LEVELS[level], file, line, message, (), None))
+    if logger.isEnabledFor(STANDARD_LEVELS[level]):
+        logger.handle(logger.makeRecord(LOGGER_NAME, STANDARD_LEVELS[level], file, line, message, (), None))
 
 
 _sink: LogSink = to_standard_logging

@@ -7,15 +7,55 @@ the family, whether or not it still holds them.
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from ....proto.errors import InferError
 from ...model_metrics import MODEL_METRICS, Labels, MetricKind, Series
-from ...model_metrics import MetricFamily as Family
 from .errors import TritonModelException
 from .names import EXTENSION_MODULE
 
 T = TypeVar("T")
+
+
+class Family(Protocol):
+    """Metrics of one name, wherever they are kept; a series goes back only to the family it came from."""
+
+    def hold(self, labels: Labels, bounds: Sequence[float] = ()) -> Any:  # noqa: ANN401 - the family's own
+        """Return the series of these labels."""
+
+    def release(self, series: Any) -> None:  # noqa: ANN401
+        """Let go of a series."""
+
+    def increment(self, series: Any, amount: float) -> None:  # noqa: ANN401
+        """Add to a counter or gauge."""
+
+    def set(self, series: Any, value: float) -> None:  # noqa: ANN401
+        """Set a gauge."""
+
+    def observe(self, series: Any, value: float) -> None:  # noqa: ANN401
+        """Count a value into a histogram."""
+
+    def value(self, series: Any) -> float:  # noqa: ANN401
+        """Return what a counter or gauge stands at."""
+
+
+class Registry(Protocol):
+    """Whoever keeps the families."""
+
+    def hold(self, name: str, description: str, kind: MetricKind) -> Any:  # noqa: ANN401 - the registry's own
+        """Return the family of a name."""
+
+    def release(self, family: Any) -> None:  # noqa: ANN401
+        """Let go of a family."""
+
+
+_registry: Registry = MODEL_METRICS
+
+
+def install_metrics(registry: Registry) -> None:
+    """Have the metrics of all models of this process kept by a registry from now on."""
+    global _registry  # noqa: PLW0603 - model code reaches its metrics by global names
+    _registry = registry
 
 
 class _Holding:
@@ -50,7 +90,7 @@ class _Holding:
             self.is_over = True
         for series in self._series:
             self.family.release(series)
-        MODEL_METRICS.release(self.family)
+        _registry.release(self.family)
 
 
 class Metric:
@@ -107,7 +147,7 @@ class MetricFamily:
         if not isinstance(kind, MetricKind):
             raise TypeError("MetricFamily: kind must be MetricFamily.COUNTER, GAUGE or HISTOGRAM")
         try:
-            self._holding = _Holding(MODEL_METRICS.hold(name, description, kind))
+            self._holding = _Holding(_registry.hold(name, description, kind))
         except InferError as error:
             raise TritonModelException(f"Error when creating MetricFamily: {error.message}") from None
         self._kind = kind

@@ -1,9 +1,8 @@
 """`InferenceRequest`: what model code is asked, and what it asks other models itself."""
 
+import json
 from collections.abc import Sequence
 from typing import Final, cast
-
-import orjson
 
 from ....proto.message import LATEST, Correlation, Request
 from ..promise import Awaited
@@ -120,7 +119,7 @@ class InferenceRequest:
 
     def parameters(self) -> str:
         """Return the parameters of the request, as JSON."""
-        return orjson.dumps(self.request.parameters).decode()
+        return json.dumps(self.request.parameters, ensure_ascii=False, separators=(",", ":"))
 
     def trace(self) -> InferenceTrace:
         """Return the trace that the request is part of."""

@@ -18,7 +18,7 @@ from typing import Final
 
 from ....proto.errors import Fault, InferError
 from ....proto.message import Flow, Request, Response
-from ...api import Emit
+from ...batch import Emit
 from ..coroutines import in_coroutine
 from .errors import TritonModelException
 from .names import EXTENSION_MODULE
@@ -77,7 +77,12 @@ class Answer:
 
     def send(self, response: InferenceResponse | None, *, final: bool) -> None:
         """Send a response, or the final flag alone; raises TritonModelException if it may not be sent now."""
-        outgoing = Response(silent=True) if response is None else response.as_wire(self._wanted, final=final)
+        kept = not (self._decoupled or final)
+        outgoing = (
+            Response(silent=True)
+            if response is None
+            else response.as_wire(self._wanted, final=final, kept=kept)
+        )
         flow = self.request.flow
         if flow is not None and response is not None and self._decoupled:
             self.check(response, final=final)
@@ -91,10 +96,10 @@ class Answer:
             self._closed = final
             if self._decoupled:
                 self._emit(self._row, outgoing)
-            elif final:
-                self._emit(self._row, self._finish(response, outgoing))
-            else:
+            elif kept:
                 self._kept = outgoing
+            else:
+                self._emit(self._row, self._finish(response, outgoing))
 
     def fail(self, error: InferError) -> None:
         """Close the request with an error, unless it is closed already."""

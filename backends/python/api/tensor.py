@@ -22,6 +22,21 @@ _DATATYPES: Final = {
 }
 
 
+class Own:
+    """Marks what was sent as the model's own: nobody else looks at its elements, so they need no copy."""
+
+    __slots__ = ()
+
+
+_copies = True
+
+
+def leave_copying() -> None:
+    """Copy nothing on its way out from now on: whoever takes a tensor in this process copies it at once."""
+    global _copies  # noqa: PLW0603 - what becomes of tensors is the same for all models of a process
+    _copies = False
+
+
 class Tensor:
     """A name and an array; BYTES elements are the bytes they were when the tensor was made."""
 
@@ -117,18 +132,26 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (dlpack.CPU, 0)
 
-    def as_wire(self) -> wire.Tensor:
-        """Return the elements as they are now; later writes of the model do not reach what is returned."""
+    def as_wire(self, *, kept: bool = False) -> wire.Tensor:
+        """Return the elements as they are now; later writes of the model do not reach what is returned.
+
+        Where whoever takes it copies it at once, it is copied here only if it is `kept` for a while.
+        """
         array, source = self._array, self._source
         if source is not None and (array is None or self._datatype is Datatype.BYTES):
             return source
         array = self._look()
-        return wire.Tensor(self._datatype, array.shape, array.tobytes())
+        if _copies or kept:
+            return wire.Tensor(self._datatype, array.shape, array.tobytes())
+        return wire.Tensor(self._datatype, array.shape, None, np.ascontiguousarray(array))
 
     def _look(self) -> Array:
         array = self._array
         if array is None:
-            array = self._array = cast("wire.Tensor", self._source).numpy().copy()
+            array = cast("wire.Tensor", self._source).numpy()
+            if not isinstance(self._source, Own):
+                array = array.copy()
+            self._array = array
         return array
 
 

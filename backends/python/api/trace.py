@@ -16,6 +16,4 @@ class InferenceTrace:
 
     def get_context(self) -> str | None:
         """Return the context of the trace as JSON, None where there is none."""
-        if self.source is None or self.source.spans is None:
-            return None
-        return self.source.spans.request.as_json()
+        return None if self.source is None else self.source.context

@@ -1,22 +1,29 @@
 """Real `model.py` files, loaded and executed as an instance would."""
 
+import os
+import select
 import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from deuteron.backends.api import Batch, Engine, ModelFiles, Seat
+from deuteron.backends.api import Batch, Emit, Engine, ModelFiles, RemoteEngine, Seat
 from deuteron.backends.device import HOST, HostStream
+from deuteron.backends.house import House
 from deuteron.backends.python.backend import PythonBackend
 from deuteron.proto.config import ModelConfig
 from deuteron.proto.errors import InferError
 from deuteron.proto.message import Request, Response
 from deuteron.proto.schema import model_config_pb2 as pb
 from deuteron.proto.tensor import Tensor
+
+IN_PROCESS, WORKER = "in process", "worker"
+"""The two forms in which the code of a model runs."""
 
 CONFIG = """
 max_batch_size: 8
@@ -63,14 +70,65 @@ class Replies:
         return self._responses[row]
 
 
+class Ear:
+    """Hears what a worker says on a thread, as the event loop does in a server."""
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._stop, self._stopping = os.pipe()
+        self.lost: list[InferError] = []
+        self._engine = engine
+        engine.serve(self.lost.append)
+        self._thread = threading.Thread(target=self._hear)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Hear no more."""
+        os.close(self._stopping)
+        self._thread.join()
+        os.close(self._stop)
+
+    def _hear(self) -> None:
+        poll = select.poll()
+        poll.register(self._stop)
+        poll.register(self._engine.fileno(), select.POLLIN)
+        while not any(descriptor == self._stop for descriptor, _ in poll.poll()):
+            if not self._engine.hear():
+                return
+
+
+def execute(engine: Engine, batch: Batch, emit: Emit) -> None:
+    """Run a batch until it returns, whoever hears that; raises InferError where it is refused."""
+    if not isinstance(engine, RemoteEngine):
+        engine.execute(batch, emit)
+        return
+    outcome: SimpleQueue[InferError | None] = SimpleQueue()
+    engine.begin(batch, emit, outcome.put)
+    refusal = outcome.get(timeout=10)
+    if refusal is not None:
+        raise refusal
+
+
 class Workbench:
     """One model directory, and the engines of its model."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, form: str = IN_PROCESS) -> None:
         self.files = ModelFiles(directory, 1)
         self.files.version_directory.mkdir(parents=True)
-        self.backend = PythonBackend({})
+        self.form = form
+        self.backend = self.backend_for(None)
         self.engines: list[Engine] = []
+        self._ears: list[Ear] = []
+
+    def backend_for(self, house: House | None) -> PythonBackend:
+        """Make a backend whose models may ask this house."""
+        return PythonBackend({"in_process": str(self.form == IN_PROCESS).lower()}, house)
+
+    def close(self) -> None:
+        """Close what was made."""
+        for ear in self._ears:
+            ear.close()
+        for engine in self.engines:
+            engine.close()
 
     def write(self, source: str, name: str = "model.py", *, head: str = HEAD) -> Path:
         """Write a module into the version directory."""
@@ -96,6 +154,8 @@ class Workbench:
         frozen = ModelConfig.from_message(self.message(config))
         engine = self.backend.load(frozen, self.files, HOST).engine(seat)
         self.engines.append(engine)
+        if isinstance(engine, RemoteEngine):
+            self._ears.append(Ear(engine))
         return engine
 
     @staticmethod
@@ -112,7 +172,7 @@ class Workbench:
         """
         replies = Replies(len(requests))
         try:
-            engine.execute(Batch(requests, sum(each.batch_size for each in requests)), replies)
+            execute(engine, Batch(requests, sum(each.batch_size for each in requests)), replies)
         except InferError as refusal:
             for row in range(len(requests)):
                 if replies.open(row):
@@ -133,13 +193,20 @@ class Workbench:
         return response.error.message
 
 
+@pytest.fixture(params=[IN_PROCESS, WORKER])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workbench]:
+    """Return a workbench with an empty version directory, for models in this process and in a worker."""
+    bench = Workbench(tmp_path / "repository" / "model", request.param)
+    yield bench
+    bench.close()
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    """Return a workbench with an empty version directory; what it made is closed in the end."""
+def here(tmp_path: Path) -> Iterator[Workbench]:
+    """Return a workbench for models in this process, where a test can look into them."""
     bench = Workbench(tmp_path / "repository" / "model")
     yield bench
-    for engine in bench.engines:
-        engine.close()
+    bench.close()
 
 
 def values(response: Response) -> dict[str, list[float]]:

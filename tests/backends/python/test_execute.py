@@ -9,7 +9,7 @@ from deuteron.backends.api import Batch
 from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.message import Request
 
-from .conftest import CONFIG, DECOUPLED, Workbench, values
+from .conftest import CONFIG, DECOUPLED, Workbench, execute, values
 
 PREFIX = "Failed to process the request(s) for model 'model_0', message: "
 RESPONSE_TYPE = "<class 'c_python_backend_utils.InferenceResponse'>"
@@ -231,7 +231,7 @@ def test_the_phases_of_a_batch_are_marked(bench: Workbench) -> None:
     bench.write_execute("import time; time.sleep(0.01); return [answer()]")
     batch = Batch([bench.ask()], 1)
     began = time.monotonic_ns()
-    bench.engine().execute(batch, lambda _row, _response: None)
+    execute(bench.engine(), batch, lambda _row, _response: None)
     assert began < batch.inputs_ready < batch.outputs_started - 9_000_000 < time.monotonic_ns()
 
 
@@ -239,7 +239,7 @@ def test_a_failed_batch_is_marked_too(bench: Workbench) -> None:
     bench.write_execute("raise ValueError")
     batch = Batch([bench.ask()], 1)
     with pytest.raises(InferError):
-        bench.engine().execute(batch, lambda _row, _response: None)
+        execute(bench.engine(), batch, lambda _row, _response: None)
     assert 0 < batch.inputs_ready <= batch.outputs_started
 
 
@@ -281,9 +281,9 @@ def test_what_a_coroutine_raises_is_told_like_any_other_exception(bench: Workben
         assert response.error.message == f"{PREFIX}{raised}: late\n\nAt:\n  {path}(5): execute\n"
 
 
-def test_a_tensor_that_nobody_looked_at_is_handed_through_as_it_came(bench: Workbench) -> None:
-    request = Request("model", inputs={"OUT": bench.ask().inputs["IN"]})
-    ((response,),) = bench.run("return [pb_utils.InferenceResponse(requests[0].inputs())]", request)
+def test_a_tensor_that_nobody_looked_at_is_handed_through_as_it_came(here: Workbench) -> None:
+    request = Request("model", inputs={"OUT": here.ask().inputs["IN"]})
+    ((response,),) = here.run("return [pb_utils.InferenceResponse(requests[0].inputs())]", request)
     assert response.outputs["OUT"] is request.inputs["OUT"]
 
 

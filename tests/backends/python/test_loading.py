@@ -224,25 +224,25 @@ def test_what_is_importable_elsewhere_comes_from_there(bench: Workbench) -> None
     assert messages(bench.engine()) == "json"
 
 
-def test_names_that_go_round_the_import_statement_are_found_too(bench: Workbench) -> None:
-    bench.write(
+def test_names_that_go_round_the_import_statement_are_found_too(here: Workbench) -> None:
+    here.write(
         SAYING.format(imports="import importlib", value="importlib.import_module('gone_round').VALUE")
     )
-    bench.write("VALUE = 5", "gone_round.py", head="")
-    assert messages(bench.engine()) == "5"
+    here.write("VALUE = 5", "gone_round.py", head="")
+    assert messages(here.engine()) == "5"
     sys.modules.pop("gone_round")
 
 
-def test_nothing_is_left_of_a_closed_instance_and_nothing_was_written_beside_it(bench: Workbench) -> None:
-    bench.write("import beside\n" + PLAIN)
-    bench.write("", "beside.py", head="")
+def test_nothing_is_left_of_a_closed_instance_and_nothing_was_written_beside_it(here: Workbench) -> None:
+    here.write("import beside\n" + PLAIN)
+    here.write("", "beside.py", head="")
     modules, path = set(sys.modules), list(sys.path)
-    bench.engines.remove(engine := bench.engine())
+    here.engines.remove(engine := here.engine())
     assert set(sys.modules) - modules
     engine.close()
     assert not {each for each in set(sys.modules) - modules if each.startswith("triton_model_")}
     assert sys.path == path
-    assert {each.name for each in bench.files.version_directory.iterdir()} == {"model.py", "beside.py"}
+    assert {each.name for each in here.files.version_directory.iterdir()} == {"model.py", "beside.py"}
 
 
 def test_an_instance_that_failed_to_start_leaves_nothing_either(bench: Workbench) -> None:

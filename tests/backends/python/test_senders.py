@@ -80,7 +80,7 @@ def test_the_last_response_may_carry_the_final_flag(bench: Workbench) -> None:
 @pytest.mark.parametrize("config", [CONFIG, DECOUPLED], ids=["one response", "decoupled"])
 @pytest.mark.parametrize("take", ["before", "after"])
 def test_a_response_may_be_sent_from_another_thread_after_execute_returned(
-    bench: Workbench, config: str, take: str
+    here: Workbench, config: str, take: str
 ) -> None:
     """Also where the thread takes the sender itself, when `execute` may have returned already."""
     source = LATER.format(
@@ -88,9 +88,9 @@ def test_a_response_may_be_sent_from_another_thread_after_execute_returned(
         take="sender = request.get_response_sender()" if take == "before" else "sender, kept = None, request",
         then="(sender or kept.get_response_sender()).send(answer(3), 1)",
     )
-    bench.write(source)
-    engine = bench.engine(config)
-    replies = bench.start(engine, bench.ask(), bench.ask())
+    here.write(source)
+    engine = here.engine(config)
+    replies = here.start(engine, here.ask(), here.ask())
     assert replies.open(0)
     assert replies.open(1)
     model_of(engine).release()
@@ -144,10 +144,10 @@ Sends = list[tuple[bool, int]]
         ([(True, 1), (False, 1)], "Unable to send response. Response sender has been closed."),
     ],
 )
-def test_a_misused_sender_raises_in_the_model(bench: Workbench, sends: Sends, message: str) -> None:
-    bench.write(KEEP)
-    engine = bench.engine()
-    bench.start(engine, bench.ask())
+def test_a_misused_sender_raises_in_the_model(here: Workbench, sends: Sends, message: str) -> None:
+    here.write(KEEP)
+    engine = here.engine()
+    here.start(engine, here.ask())
     sender = model_of(engine).kept[0].get_response_sender()
     *allowed, refused = [(InferenceResponse() if is_given else None, flags) for is_given, flags in sends]
     for response, flags in allowed:
@@ -162,18 +162,18 @@ def test_only_responses_can_be_sent(bench: Workbench) -> None:
 
 
 @pytest.mark.parametrize(("is_given", "flags"), [(True, 0), (True, 1), (False, 1)])
-def test_a_closed_sender_stays_closed(bench: Workbench, is_given: bool, flags: int) -> None:
-    bench.write(KEEP)
-    engine = bench.engine(DECOUPLED)
-    bench.start(engine, bench.ask())
+def test_a_closed_sender_stays_closed(here: Workbench, is_given: bool, flags: int) -> None:
+    here.write(KEEP)
+    engine = here.engine(DECOUPLED)
+    here.start(engine, here.ask())
     sender = model_of(engine).kept[0].get_response_sender()
     sender.send(flags=1)
     with pytest.raises(TritonModelException, match="Response sender has been closed"):
         sender.send(InferenceResponse() if is_given else None, flags)
 
 
-def test_an_exception_fails_what_was_not_answered_and_closes_the_senders(bench: Workbench) -> None:
-    bench.write(
+def test_an_exception_fails_what_was_not_answered_and_closes_the_senders(here: Workbench) -> None:
+    here.write(
         """
         class TritonPythonModel:
             senders = []
@@ -184,8 +184,8 @@ def test_an_exception_fails_what_was_not_answered_and_closes_the_senders(bench: 
                 raise ValueError("after")
         """
     )
-    engine = bench.engine(DECOUPLED)
-    replies = bench.start(engine, bench.ask(), bench.ask(), bench.ask())
+    engine = here.engine(DECOUPLED)
+    replies = here.start(engine, here.ask(), here.ask(), here.ask())
     assert outputs(replies.of(0)) == [[1]]
     assert outputs(replies.of(1)[:1]) == [[2]]
     for responses in (replies.of(1), replies.of(2)):
@@ -197,16 +197,16 @@ def test_an_exception_fails_what_was_not_answered_and_closes_the_senders(bench: 
 
 
 @pytest.mark.parametrize("config", [CONFIG, DECOUPLED], ids=["one response", "decoupled"])
-def test_a_dropped_sender_fails_its_request(bench: Workbench, config: str) -> None:
-    bench.write(
+def test_a_dropped_sender_fails_its_request(here: Workbench, config: str) -> None:
+    here.write(
         LATER.format(
             returned="None",
             take="sender = request.get_response_sender()",
             then="sender.send(answer()); del sender",
         )
     )
-    engine = bench.engine(config)
-    replies = bench.start(engine, bench.ask())
+    engine = here.engine(config)
+    replies = here.start(engine, here.ask())
     assert replies.open(0)
     model_of(engine).release()
     last = replies.of(0)[-1]
@@ -236,17 +236,17 @@ def test_closing_the_instance_fails_what_it_still_owes(bench: Workbench) -> None
     assert response.error.message.endswith("the instance was closed before it answered")
 
 
-def test_a_model_sees_a_cancellation_as_it_happens(bench: Workbench) -> None:
-    bench.write(
+def test_a_model_sees_a_cancellation_as_it_happens(here: Workbench) -> None:
+    here.write(
         """
         class TritonPythonModel:
             def execute(self, requests):
                 self.request, self.sender = requests[0], requests[0].get_response_sender()
         """
     )
-    engine = bench.engine(DECOUPLED)
-    asked = bench.ask()
-    bench.start(engine, asked)
+    engine = here.engine(DECOUPLED)
+    asked = here.ask()
+    here.start(engine, asked)
     model = model_of(engine)
     assert (model.request.is_cancelled(), model.sender.is_cancelled()) == (False, False)
     asked.cancelled = True
@@ -395,10 +395,10 @@ def test_many_threads_may_send_through_one_sender(bench: Workbench) -> None:
     assert sorted(value for (value,) in outputs(responses[:-1])) == sorted(list(range(100)) * 4)
 
 
-def test_only_one_of_two_threads_can_close_a_request(bench: Workbench) -> None:
-    bench.write(KEEP)
-    engine = bench.engine(DECOUPLED)
-    replies = bench.start(engine, bench.ask())
+def test_only_one_of_two_threads_can_close_a_request(here: Workbench) -> None:
+    here.write(KEEP)
+    engine = here.engine(DECOUPLED)
+    replies = here.start(engine, here.ask())
     request = model_of(engine).kept[0]
     refusals: list[str] = []
 

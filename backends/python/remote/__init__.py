@@ -1,0 +1,1 @@
+"""The server's side of worker processes: how they are started, watched and asked."""

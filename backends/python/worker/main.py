@@ -1,0 +1,41 @@
+"""The program that the server starts for each interpreter: it imports what workers need, and forks them.
+
+It is run by its path, with any Python that has numpy. The package it belongs to is found by its path too, so
+nothing else of the server's environment is in the way of the models.
+
+    python main.py DESCRIPTOR PACKAGE DIRECTORY
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    descriptor, package, directory = sys.argv[1:]
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH120, PTH100 - `pathlib` would cost a tenth of the start
+    if sys.path and os.path.abspath(sys.path[0]) == here:  # noqa: PTH100
+        del sys.path[0]  # Python put it there; models must not find our modules by their bare names
+    _adopt(package, directory)
+    below = f"{package}.backends.python.worker"
+    fork_server = importlib.import_module(f"{below}.fork_server")
+    worker = importlib.import_module(f"{below}.worker")
+    fork_server.serve(int(descriptor), worker.work)
+
+
+def _adopt(package: str, directory: str) -> None:
+    """Import a package from its directory, wherever Python looks otherwise."""
+    spec = importlib.util.spec_from_file_location(
+        package, os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]  # noqa: PTH118
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(directory)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[package] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,8 @@
 Batches go straight to the lane and come back from it; nothing here waits for them. Those for an engine that
 works in another process are sent there at once, and the loop hears when they have returned: no thread waits.
 
-What the instance itself lives through is slow and rare: it is seated, it may break, it comes back on a new lane
-after a wait, and when it breaks too often it stays away. Its life cycle is the table `INSTANCE` in
+What the instance itself lives through is slow and rare: it is seated, it may break, it comes back on a new
+lane after a wait, and when it breaks too often it stays away. Its life cycle is the table `INSTANCE` in
 `proto/phases.py`.
 """
 

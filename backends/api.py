@@ -84,8 +84,8 @@ Lost = Callable[[InferError], None]
 class RemoteEngine(Engine, Protocol):
     """An engine whose work is done in another process, so that nobody has to wait for it on a thread.
 
-    Its owner watches `fileno()` and calls `hear()` when it can be read, always on the same thread. There it is
-    told what became of its batches.
+    Its owner watches `fileno()` and calls `hear()` when it can be read, always on the same thread. There it
+    is told what became of its batches.
     """
 
     patience_s: float
@@ -101,7 +101,7 @@ class RemoteEngine(Engine, Protocol):
         """Take what the other process has sent, without waiting for more; return whether more may come."""
 
     def serve(self, lost: Lost) -> None:
-        """Be watched from now on; `lost` is called once, from any thread, should the process end by itself."""
+        """Be watched from now on; `lost` is called once, from any thread, if the process ends by itself."""
 
     def overdue(self, batch: Batch) -> None:
         """End the process, for a batch has taken longer than `patience_s`."""

@@ -1,6 +1,7 @@
 """A batch, and how it is answered: all that an engine's own code needs to know of those above it.
 
-Apart from the faces in `api`, for the code of Python models runs in processes that import as little as can be.
+Apart from the faces in `api`, for the code of Python models runs in processes that import as little as can
+be.
 """
 
 from collections.abc import Sequence

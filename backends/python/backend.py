@@ -1,8 +1,8 @@
 """The python backend: models that are a class `TritonPythonModel` in a file `model.py`.
 
 Each instance's code runs in a worker process, unless the model or the server is configured otherwise: then it
-runs in this process, on the lane the instance is seated on, so no tensor crosses a process on its way, and what
-the model does to the process is done to the server. The code that runs models is the same in both forms.
+runs in this process, on the lane the instance is seated on, so no tensor crosses a process on its way, and
+what the model does to the process is done to the server. The code that runs models is the same in both forms.
 """
 
 import json

@@ -71,7 +71,7 @@ class _Holding:
 
     def take(self, labels: Labels, bounds: Sequence[float]) -> Series:
         """Hold a series."""
-        series = self.family.hold(labels, bounds)
+        series: Series = self.family.hold(labels, bounds)
         with self._lock:
             self._series.append(series)
         return series

@@ -66,7 +66,9 @@ class InferenceResponse:
         """Return what goes to the client: the outputs that it wanted, as they are now."""
         if self._error is not None:
             return Response(error=self._error.as_infer_error(), final=final)
-        outputs = {tensor.label: tensor.as_wire(kept=kept) for tensor in self.tensors if tensor.label in wanted}
+        outputs = {
+            tensor.label: tensor.as_wire(kept=kept) for tensor in self.tensors if tensor.label in wanted
+        }
         return Response(outputs, self._parameters or {}, None, final)
 
 

@@ -203,7 +203,7 @@ class Borrower:
         self._size += size
 
     def borrow(self, place: Place) -> memoryview:
-        """Return the elements at a place; given back when nobody looks at them any more. Raises ValueError."""
+        """Return the elements at a place, which go back when nobody looks any more; raises ValueError."""
         segment, offset, size, mark = place
         if not (0 <= segment < len(self._segments) and 0 <= mark < len(self._marks)):
             raise ValueError(f"there is no {place}")

@@ -1,7 +1,7 @@
 """The board: one small piece of memory in which each side tells the other what cannot wait for a message.
 
-It holds three rows of marks, a byte each. A mark is raised by one side and taken down by the other, so neither
-ever waits and no message is spent on it:
+It holds three rows of marks, a byte each. A mark is raised by one side and taken down by the other, so
+neither ever waits and no message is spent on it:
 
 * *cancelled*: the server raises the mark of a request whose client is gone;
 * *requests*: blocks of the arena that the server writes; raised while the worker uses a block;

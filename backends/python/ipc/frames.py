@@ -39,7 +39,7 @@ class FrameWriter:
         self._packer = msgpack.Packer(unicode_errors="surrogatepass")
 
     def spell(self, message: Message) -> bytes:
-        """Return the frame of a message; raises ValueError where it is too long or holds what cannot travel."""
+        """Return the frame of a message; raises ValueError where it is too long, or cannot be spelt."""
         try:
             body: bytes = self._packer.pack(message)
         except (OverflowError, TypeError) as error:
@@ -107,7 +107,9 @@ class FrameReader:
             raise BrokenFrameError("more descriptors came than anybody spoke of")
 
 
-def send_frame(sink: socket.socket, frame: bytes | memoryview, descriptors: Sequence[int] = (), flags: int = 0) -> int:
+def send_frame(
+    sink: socket.socket, frame: bytes | memoryview, descriptors: Sequence[int] = (), flags: int = 0
+) -> int:
     """Send a frame, or as much as there is room for, and descriptors with its first byte; return how much."""
     flags |= socket.MSG_NOSIGNAL
     if not descriptors:
@@ -118,7 +120,9 @@ def send_frame(sink: socket.socket, frame: bytes | memoryview, descriptors: Sequ
 
 def _parse(body: memoryview) -> Message:
     with contextlib.suppress(ValueError, msgpack.UnpackException, RecursionError):
-        message: Any = msgpack.unpackb(body, use_list=True, unicode_errors="surrogatepass", strict_map_key=False)
+        message: Any = msgpack.unpackb(
+            body, use_list=True, unicode_errors="surrogatepass", strict_map_key=False
+        )
         if isinstance(message, list) and message and isinstance(message[0], int):
             return message
     raise BrokenFrameError("what came is no message")

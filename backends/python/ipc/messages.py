@@ -1,7 +1,7 @@
 """The messages between a server and a worker: their kinds, and how requests and responses are spelt in them.
 
-A message is an array: its kind, then what the comment beside the kind says. Tensors up to `INLINE` bytes travel
-in the message; larger ones lie in an arena and only their place travels.
+A message is an array: its kind, then what the comment beside the kind says. Tensors up to `INLINE` bytes
+travel in the message; larger ones lie in an arena and only their place travels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from .arena import Arena, ArenaFullError, Borrower, Place
 RequestT = TypeVar("RequestT", bound=Request)
 
 INLINE: Final = 16 << 10
-"""Bytes up to which the elements of a tensor travel in the message; two more copies cost less than a block."""
+"""Bytes up to which a tensor travels in the message: two more copies of it cost less than a block."""
 
 
 class Kind(IntEnum):
@@ -57,7 +57,7 @@ class Kind(IntEnum):
     RESPONSE = 20
     """Number of a batch, response; before or after it returned."""
     ASK = 21
-    """Number, request to another model, whether any number of responses is wanted, (batch, row) of a trace."""
+    """Number, request to another model, whether it may have many responses, (batch, row) of a trace."""
     WITHDRAW = 22
     """Number of an `ASK`."""
     CALL = 23
@@ -94,7 +94,7 @@ def spell_tensors(tensors: Mapping[str, Tensor], arena: Arena) -> Spelt:
     spelt: Spelt = []
     try:
         for name, tensor in tensors.items():
-            spelt.append(_spell_tensor(name, tensor, arena))  # noqa: PERF401 - what is spelt so far is needed
+            spelt.append(_spell_tensor(name, tensor, arena))
     except ArenaFullError:
         take_back(spelt, arena)
         raise
@@ -111,7 +111,7 @@ def take_back(spelt: Spelt | Place, arena: Arena) -> None:
 
 
 def read_tensors(spelt: Sequence[Any], borrower: Borrower, make: Callable[..., Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that were sent, made by `make` where they lie in the arena; raises MalformedError."""
+    """Return the tensors that were sent; `make` makes those in the arena. Raises MalformedError."""
     return {tensor[0]: _read_tensor(tensor, borrower, make) for tensor in spelt}
 
 

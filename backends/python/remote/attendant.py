@@ -46,7 +46,12 @@ class Attendant:
 
     def release(self, descriptor: int, close: Attend) -> None:
         """Watch a descriptor no longer, and then have it closed."""
-        self._do(lambda: (self.forget(descriptor), close())[1])
+
+        def errand() -> None:
+            self.forget(descriptor)
+            close()
+
+        self._do(errand)
 
     def _do(self, errand: Attend) -> None:
         self._errands.append(errand)

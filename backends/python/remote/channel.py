@@ -20,7 +20,7 @@ class Channel:
     def __init__(self) -> None:
         """Make the connection; `theirs` is the worker's end, and to be closed here when the worker has it."""
         self._socket, self.theirs = socket.socketpair()
-        self._socket.setblocking(False)
+        self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
         self._reader = FrameReader(self._socket)
         self._writer = FrameWriter()
         self._lock = threading.RLock()

@@ -1,7 +1,7 @@
 """What is said between the server and one worker, whatever it is about: memory, logs, calls, and the end.
 
-Whoever converses says which kinds of messages it takes itself. A worker that sends what nobody can make sense of
-is ended: its memory cannot be trusted any more.
+Whoever converses says which kinds of messages it takes itself. A worker that sends what nobody can make sense
+of is ended: its memory cannot be trusted any more.
 """
 
 import logging
@@ -9,11 +9,10 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from ....proto.errors import InferError
 from ...house import House
 from ..api.log import LOGGER_NAME, STANDARD_LEVELS, LogLevel
 from ..ipc.arena import Arena, Borrower
@@ -29,6 +28,8 @@ Take = Callable[[Message], None]
 
 log: Final = structlog.get_logger("deuteron.worker")
 
+ENDS_MS: Final = 100
+"""Milliseconds that a worker may take to end after its end of the connection is closed."""
 LATE: Final = "It did not answer within {:g} seconds."
 
 
@@ -52,10 +53,10 @@ class Conversation:
         }
         self._is_over = False
 
-    def begin(self, kind: Kind, takes: Mapping[int, Take], **more: Any) -> None:
+    def begin(self, kind: Kind, takes: Mapping[int, Take], config: str = "") -> None:
         """Tell the worker what to do; what it says to that goes where `takes` says."""
         self._takes.update(takes)
-        self.channel.send([kind, {**self._assignment.words(), **more}], self.process.board)
+        self.channel.send([kind, {**self._assignment.words(), "config": config}], self.process.board)
         os.close(self.process.board)
 
     def hear(self) -> bool:
@@ -71,7 +72,7 @@ class Conversation:
         except (BrokenFrameError, LookupError, TypeError, ValueError) as error:
             self.process.kill(f"It sent what makes no sense: {error}.")
         self._is_over = True
-        self.process.kill("It closed its connection to the server.")  # it has ended, or ought to
+        self.process.kill("It closed its connection to the server.", ENDS_MS)
         return False
 
     def wait_until(self, condition: Callable[[], bool], within_s: float = 0) -> None:
@@ -110,5 +111,7 @@ class Conversation:
         if logger.isEnabledFor(standard):
             extra = {"model": self._assignment.model}
             logger.handle(
-                logger.makeRecord(LOGGER_NAME, standard, str(file), int(line), str(text), (), None, extra=extra)
+                logger.makeRecord(
+                    LOGGER_NAME, standard, str(file), int(line), str(text), (), None, extra=extra
+                )
             )

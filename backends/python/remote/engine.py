@@ -1,11 +1,12 @@
 """The engine of an instance whose model runs in a worker process.
 
-A batch is one message, and so is what it comes to. Nobody waits for either on a thread while the instance serves:
-whoever watches the channel calls `hear`, and every response finds its way from there. Before and after, when the
-model is initialised, warmed up and finalised, the lane of the instance waits for the worker instead.
+A batch is one message, and so is what it comes to. Nobody waits for either on a thread while the instance
+serves: whoever watches the channel calls `hear`, and every response finds its way from there. Before and
+after, when the model is initialised, warmed up and finalised, the lane of the instance waits for the worker
+instead.
 
-A worker that ends by itself, or that is ended because it took too long or sent what makes no sense, is lost: its
-batches are failed by whoever owns the engine, who is told once.
+A worker that ends by itself, or that is ended because it took too long or sent what makes no sense, is lost:
+its batches are failed by whoever owns the engine, who is told once.
 """
 
 import itertools
@@ -108,9 +109,9 @@ class WorkerEngine:
         return self._channel.fileno()
 
     def serve(self, lost: Lost) -> None:
-        """Be watched from now on; `lost` is called once, from any thread, should the process end by itself."""
+        """Be watched from now on; `lost` is called once, from any thread, if the process ends by itself."""
         self._lost = lost
-        if self._conversation.process.fate:
+        if self._conversation.process.has_ended():
             self._ended()
 
     def hear(self) -> bool:
@@ -141,13 +142,11 @@ class WorkerEngine:
             raise InferError(Fault.UNAVAILABLE, f"the batch cannot be sent to its worker: {error}") from None
 
     def execute(self, batch: Batch, emit: Emit) -> None:
-        """Run a batch and wait until all its requests are answered: nobody hears beside. Raises InferError."""
+        """Run a batch, hear until all its requests are answered; raises InferError where it is refused."""
         outcome: list[InferError | None] = []
         self.begin(batch, emit, outcome.append)
         number = next(reversed(self._flights))
-        self._conversation.wait_until(
-            lambda: bool(outcome) and number not in self._flights, self.patience_s
-        )
+        self._conversation.wait_until(lambda: bool(outcome) and number not in self._flights, self.patience_s)
         if outcome[0] is not None:
             raise outcome[0]
 
@@ -162,22 +161,22 @@ class WorkerEngine:
 
     def is_ready(self) -> bool:
         """Ask the model, if it has something to say; one whose process is gone is not ready."""
-        if self._conversation.process.fate:
+        if self._conversation.process.has_ended():
             return False
         if not self._tells_readiness:
             return True
         number = next(self._numbers)
         check = self._checks[number] = _Check()
         self._channel.send([Kind.CHECK, number])
-        if self._conversation.process.fate:  # since we looked; then nobody answers any more
+        if self._conversation.process.has_ended():  # since we looked; then nobody answers any more
             self._answer_checks()
         return check.wait()
 
     def close(self) -> None:
-        """Have the model finalised, and end its process; requests that are still open get no answer any more."""
+        """Have the model finalised, and end its process; requests still open get no answer any more."""
         self._lost = None
         conversation = self._conversation
-        if not conversation.process.fate:
+        if not conversation.process.has_ended():
             self._channel.send([Kind.CLOSE])
             try:
                 conversation.wait_until(lambda: self._is_closed, self._launch.close_s)

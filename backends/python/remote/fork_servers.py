@@ -19,12 +19,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 
-from ....proto.errors import InferError, internal
-from ..ipc.errands import PACKET, Errand
+from ....proto.errors import internal
+from ..ipc.errands import PACKET, Cause, Errand
 from ..worker import main
 from .attendant import attendant
 
@@ -32,7 +32,7 @@ CLOSE_SECONDS: Final = 5.0
 """How long the end of this process waits for that of its fork servers."""
 
 Ended = Callable[[str], None]
-"""Hears how a worker came to its end; on the attendant's thread."""
+"""Hears how a worker came to its end, nothing where that was wanted; on the attendant's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ForkServer:
         directory = Path(str(sys.modules[package].__file__)).parent
         command = [interpreter.program, main.__file__, str(theirs.fileno()), package, str(directory)]
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - the interpreter is the operator's choice
                 command,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **interpreter.environment},
@@ -73,7 +73,7 @@ class ForkServer:
         self._attendant.watch(self._end.fileno(), self._hear)
 
     def start(self, name: str, descriptors: Sequence[int], ended: Ended, within_s: float) -> int:
-        """Start a worker with these descriptors, return its process; raises InferError where it does not start."""
+        """Start a worker with these descriptors, return its process; raises InferError."""
         number = next(self._numbers)
         started: Future[int] = Future()
         with self._lock:
@@ -88,10 +88,10 @@ class ForkServer:
             with self._lock:
                 self._starting.pop(number, None)
 
-    def kill(self, process: int) -> None:
-        """End a worker, and what it has started, now."""
+    def kill(self, process: int, after_ms: int = 0) -> None:
+        """End a worker, and what it has started, unless it ends by itself within so many milliseconds."""
         with contextlib.suppress(OSError):
-            self._end.send(msgpack.packb([Errand.KILL, process]), socket.MSG_NOSIGNAL)
+            self._end.send(msgpack.packb([Errand.KILL, process, after_ms]), socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
         """End it with all its workers, and wait a moment for that."""
@@ -115,10 +115,10 @@ class ForkServer:
         if errand == Errand.STARTED:
             self._welcome(*words)
         elif errand == Errand.ENDED:
-            process, status, was_stopped = words
+            process, status, cause = words
             ended = self._workers.pop(process, None)
             if ended is not None:
-                ended("was stopped by a signal" if was_stopped else describe(status))
+                ended("" if cause == Cause.WANTED else _describe(status, Cause(cause)))
 
     def _welcome(self, number: int, process: int) -> None:
         with self._lock:
@@ -139,7 +139,7 @@ class ForkServer:
         for started in starting:
             started.set_exception(OSError("the fork server is gone"))
         for process in list(self._workers):
-            self._workers.pop(process)("was killed with its fork server")
+            self._workers.pop(process)("It was killed with its fork server.")
 
 
 _fork_servers: Final[dict[Interpreter, ForkServer]] = {}
@@ -161,13 +161,14 @@ def _close_all() -> None:
         each.close()
 
 
-def describe(status: int) -> str:
-    """Return what a wait status says, as the end of a sentence about a process."""
+def _describe(status: int, cause: Cause) -> str:
+    """Return what a wait status says, as a sentence about a process."""
+    if cause is Cause.STOPPED:
+        return "It was stopped by a signal."
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return f"exited with status {code}"
+        return f"It exited with status {code}."
     try:
-        name = signal.Signals(-code).name
+        return f"It was killed by {signal.Signals(-code).name}."
     except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}"
+        return f"It was killed by signal {-code}."

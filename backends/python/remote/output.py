@@ -1,4 +1,4 @@
-"""What a worker prints, as lines of the server's log: with the model's name, and no more than anybody can read.
+"""What a worker prints, as lines of the server's log: with its name, and no more than anybody can read.
 
 All is read, so that a model never waits for the log; what goes beyond the bounds is counted and dropped.
 """

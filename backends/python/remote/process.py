@@ -33,10 +33,9 @@ class WorkerProcess:
     """One process with its channel, its board and its output; it is always brought to an end by `stop`."""
 
     def __init__(self, name: str, launch: Launch, ended: Callable[[], None]) -> None:
-        """Start it; raises InferError where it does not start. `ended` is called on the attendant's thread."""
+        """Start it; raises InferError. `ended` is called on the attendant's thread when it has ended."""
         self.name = name
-        self.fate = ""
-        """How it came to its end; empty while it lives."""
+        self._fate = ""
         self.channel = Channel()
         self.board = make_board()
         """The descriptor of its board, until whoever maps it closes it."""
@@ -62,17 +61,21 @@ class WorkerProcess:
     @property
     def failure(self) -> InferError:
         """What is told to whoever waited for this process: how it came to its end."""
-        return internal(f"Stub process '{self.name}' is not healthy. {self._reason or f'It {self.fate}.'}")
+        return internal(f"Stub process '{self.name}' is not healthy. {self._fate or self._reason}")
+
+    def has_ended(self) -> bool:
+        """Tell whether it came to its end."""
+        return self._gone.is_set()
 
     def await_failure(self) -> InferError:
         """Return the failure of a process that is about to come to its end."""
         self._gone.wait(KILLED_WITHIN)
         return self.failure
 
-    def kill(self, reason: str = "") -> None:
-        """End it now; the reason is told to those who waited for it."""
+    def kill(self, reason: str = "It was ended by the server.", after_ms: int = 0) -> None:
+        """End it, unless it ends by itself so soon; the reason is told to those who waited for it."""
         self._reason = self._reason or reason
-        self._server.kill(self.id)
+        self._server.kill(self.id, after_ms)
 
     def stop(self) -> None:
         """Bring it to its end, and wait for that; it should be about to end by itself."""
@@ -82,7 +85,7 @@ class WorkerProcess:
         self.channel.close()
 
     def _end(self, fate: str) -> None:
-        self.fate = fate
-        self._gone.set()
+        self._fate = fate
         self.channel.shut()
+        self._gone.set()
         self._told()

@@ -20,7 +20,9 @@ from .holdings import Holdings, Result
 class Service:
     """The server, as the models of one worker see it."""
 
-    def __init__(self, model: str, house: House | None, channel: Channel, arena: Arena, borrower: Borrower) -> None:
+    def __init__(
+        self, model: str, house: House | None, channel: Channel, arena: Arena, borrower: Borrower
+    ) -> None:
         self._model = model
         self._house = house
         self._channel = channel

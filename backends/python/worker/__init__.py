@@ -1,1 +1,1 @@
-"""What runs in the processes that Python models live in: it imports numpy and msgpack, and nothing of the server."""
+"""What runs in the processes of Python models: it imports numpy and msgpack, and nothing of the server."""

@@ -1,12 +1,13 @@
 """The fork server: a process with everything imported and nothing begun, which workers are forked from.
 
-So a hundred instances start in the time that importing would take one of them, and share the memory of what was
-imported. It has one thread and runs no code of any model, hence it is safe to fork at any time.
+So a hundred instances start in the time that importing would take one of them, and share the memory of what
+was imported. It has one thread and runs no code of any model, hence it is safe to fork at any time.
 
 It is the parent of all workers, so it is also who learns how they end: it reaps them, ends whatever they have
-left behind in their process groups, and tells the server. A worker that somebody has stopped (SIGSTOP) would hold
-its batch for ever, and is ended. When the server is gone, and with it the other end of the socket, so is all
-this; and should the fork server itself be killed, the kernel ends the workers with it (`PR_SET_PDEATHSIG`).
+left behind in their process groups, and tells the server. A worker that somebody has stopped (SIGSTOP) would
+hold its batch for ever, and is ended. When the server is gone, and with it the other end of the socket, so is
+all this; and should the fork server itself be killed, the kernel ends the workers with it
+(`PR_SET_PDEATHSIG`).
 """
 
 import array
@@ -18,12 +19,14 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TextIO
+from io import TextIOWrapper
+from typing import Any, Final
 
 import msgpack
 
-from ..ipc.errands import PACKET, Errand
+from ..ipc.errands import PACKET, Cause, Errand
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
@@ -75,7 +78,7 @@ class _Nursery:
         """Whether the server is gone."""
         self._server = server
         self._workers: set[int] = set()
-        self._stopped: set[int] = set()
+        self._causes: dict[int, Cause] = {}
 
     def attend(self) -> "socket.socket | None":
         """Do one errand, if there is one; returns None, and in a new worker its end of the socket."""
@@ -95,7 +98,8 @@ class _Nursery:
             descriptors = array.array("i")
             descriptors.frombytes(ancillary[0][2])
             return self._fork(words[0], words[1], descriptors)
-        if errand == Errand.KILL and words[0] in self._workers:
+        if errand == Errand.KILL and words[0] in self._workers and not _ends_within(*words):
+            self._causes.setdefault(words[0], Cause.WANTED)
             _kill(words[0])
         return None
 
@@ -112,7 +116,7 @@ class _Nursery:
             if found.si_code == os.CLD_STOPPED:
                 os.waitid(os.P_PID, found.si_pid, os.WSTOPPED | os.WNOHANG)
                 if found.si_pid in self._workers:
-                    self._stopped.add(found.si_pid)
+                    self._causes[found.si_pid] = Cause.STOPPED
                     _kill(found.si_pid)
                 continue
             self._bury(found.si_pid)
@@ -128,8 +132,7 @@ class _Nursery:
         _, status = os.waitpid(process, 0)
         if process in self._workers:
             self._workers.discard(process)
-            self._tell([Errand.ENDED, process, status, process in self._stopped])
-            self._stopped.discard(process)
+            self._tell([Errand.ENDED, process, status, self._causes.pop(process, Cause.OWN)])
 
     def _fork(self, number: int, name: str, descriptors: "array.array[int]") -> "socket.socket | None":
         parent = os.getpid()
@@ -165,13 +168,23 @@ def _settle(parent: int, name: str, output: "Sequence[int]") -> None:
     for stream, descriptor in enumerate(output, start=1):
         os.dup2(descriptor, stream)
         os.close(descriptor)
-    sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+    sys.stdout = _text(1)
+    sys.stderr = _text(2)
 
 
-def _text(descriptor: int) -> TextIO:
+def _text(descriptor: int) -> TextIOWrapper:
     """Return a standard stream that writes whole lines, whatever is in them."""
-    return open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115, PTH123
+    return open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)
+
+
+def _ends_within(process: int, milliseconds: int) -> bool:
+    """Tell whether a child has ended, or is about to."""
+    for _ in range(milliseconds + 1):
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
+        if milliseconds:
+            time.sleep(0.001)
+    return False
 
 
 def _kill(process: int) -> None:

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ....proto.datatypes import Datatype
-from ....proto.errors import InferError, internal
+from ....proto.errors import internal
 from ....proto.message import Request, Response
 from ....proto.tensor import Tensor
 from ...house import Receive, Withdraw
@@ -32,7 +32,7 @@ class RemoteHouse:
             receive(response)
             return response.final
 
-        trace = request.trace
+        trace: object = request.trace
         address = trace.words if isinstance(trace, TraceAddress) else None
         try:
             spelt = spell_request(request, self._arena)

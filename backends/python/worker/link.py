@@ -1,9 +1,9 @@
 """The worker's end of the socket: who writes there, and who reads.
 
 Everybody writes, whole messages under a lock. Reading is harder, since whoever reads may find what another
-thread waits for. The main thread reads while it waits for the next batch, and most models need no more: nothing
-comes while they execute. Once a model has asked the server for something, an answer may come while it executes;
-from then on a thread of its own reads, and the main thread is handed its messages.
+thread waits for. The main thread reads while it waits for the next batch, and most models need no more:
+nothing comes while they execute. Once a model has asked the server for something, an answer may come while it
+executes; from then on a thread of its own reads, and the main thread is handed its messages.
 """
 
 import itertools
@@ -28,7 +28,7 @@ class Link:
     """The connection with the server."""
 
     def __init__(self, end: socket.socket, *, check: Callable[[int], None]) -> None:
-        """Take the socket, and what is called, on a thread of its own, when the model's readiness is asked for."""
+        """Take the socket, and what is called on its own thread when the model's readiness is asked for."""
         self._socket = end
         self._check = check
         self._reader = FrameReader(end)
@@ -62,7 +62,7 @@ class Link:
                 self._is_writing = False
 
     def ask(self, kind: Kind, *words: Any, receive: Receive) -> int:  # noqa: ANN401 - what msgpack can spell
-        """Ask the server something; what it answers is received on the thread that reads. Returns the number."""
+        """Ask the server something, have its answers received on the thread that reads; return the number."""
         self.read_beside()
         number = next(self._numbers)
         self._asked[number] = receive
@@ -74,7 +74,7 @@ class Link:
         return number
 
     def take(self) -> Message:
-        """Return the next message for the main thread, after waiting for it; ends the process with the server."""
+        """Return the next message for the main thread; without a server the process ends here."""
         if self._messages:
             return self._messages.popleft()
         with self._turn:

@@ -27,9 +27,8 @@ def main() -> None:
 
 def _adopt(package: str, directory: str) -> None:
     """Import a package from its directory, wherever Python looks otherwise."""
-    spec = importlib.util.spec_from_file_location(
-        package, os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]  # noqa: PTH118
-    )
+    file = os.path.join(directory, "__init__.py")  # noqa: PTH118
+    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=[directory])
     if spec is None or spec.loader is None:
         raise ImportError(directory)
     module = importlib.util.module_from_spec(spec)

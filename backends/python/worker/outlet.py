@@ -1,7 +1,7 @@
-"""Where a worker's engine emits its responses: into the message that says that the batch has returned, or sooner.
+"""Where a worker's engine emits its responses: into the message that the batch has returned, or sooner.
 
-What is emitted is copied at once, into the message or into shared memory, so the model may write to its arrays
-again. A model that streams has each response sent as it comes.
+What is emitted is copied at once, into the message or into shared memory, so the model may write to its
+arrays again. A model that streams has each response sent as it comes.
 """
 
 import threading

@@ -29,7 +29,7 @@ class WatchedRequest(Request):
         self._mark = NO_MARK
 
     @property
-    def cancelled(self) -> bool:  # type: ignore[override]
+    def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self._was_cancelled if self._mark < 0 else bool(self._marks[self._mark])
 

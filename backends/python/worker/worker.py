@@ -1,7 +1,7 @@
 """A worker: one instance of a Python model in a process of its own, from its first message to its last.
 
-The model's code runs on the main thread, as in Triton. The engine that runs it is the same that runs models in
-the server's own process; here its responses, its requests to other models, its log and its metrics become
+The model's code runs on the main thread, as in Triton. The engine that runs it is the same that runs models
+in the server's own process; here its responses, its requests to other models, its log and its metrics become
 messages.
 """
 
@@ -16,8 +16,8 @@ from ...batch import Batch
 from ..api.log import LogLevel, install_log_sink
 from ..api.metrics import install_metrics
 from ..api.tensor import leave_copying
-from ..completion import complete
 from ..arrived import Terms
+from ..completion import complete
 from ..engine import PythonEngine
 from ..ipc.arena import Arena, Borrower
 from ..ipc.board import Board

@@ -75,9 +75,9 @@ class Ear:
 
     def __init__(self, engine: RemoteEngine) -> None:
         self._stop, self._stopping = os.pipe()
-        self.lost: list[InferError] = []
+        self._lost: SimpleQueue[InferError] = SimpleQueue()
         self._engine = engine
-        engine.serve(self.lost.append)
+        engine.serve(self._lost.put)
         self._thread = threading.Thread(target=self._hear)
         self._thread.start()
 
@@ -86,6 +86,10 @@ class Ear:
         os.close(self._stopping)
         self._thread.join()
         os.close(self._stop)
+
+    def await_loss(self) -> InferError:
+        """Return how the engine came to its end, after waiting for it."""
+        return self._lost.get(timeout=10)
 
     def _hear(self) -> None:
         poll = select.poll()

@@ -225,9 +225,7 @@ def test_what_is_importable_elsewhere_comes_from_there(bench: Workbench) -> None
 
 
 def test_names_that_go_round_the_import_statement_are_found_too(here: Workbench) -> None:
-    here.write(
-        SAYING.format(imports="import importlib", value="importlib.import_module('gone_round').VALUE")
-    )
+    here.write(SAYING.format(imports="import importlib", value="importlib.import_module('gone_round').VALUE"))
     here.write("VALUE = 5", "gone_round.py", head="")
     assert messages(here.engine()) == "5"
     sys.modules.pop("gone_round")

@@ -4,7 +4,7 @@ from typing import Final
 
 from deuteron.backends.api import Batch
 
-from .conftest import CONFIG, DECOUPLED, Replies, Workbench, values
+from .conftest import CONFIG, DECOUPLED, Replies, Workbench, execute, values
 
 COUNT_DOWN: Final = """\
 again = pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
@@ -23,7 +23,7 @@ def step(
     request, replies, again = bench.ask(), Replies(1), []
     for _ in range(steps):
         batch = Batch([request], 1)
-        engine.execute(batch, replies)
+        execute(engine, batch, replies)
         again.append(list(batch.rescheduled))
     return replies, again
 
@@ -49,8 +49,8 @@ def test_only_the_rows_that_asked_for_it_come_again(bench: Workbench) -> None:
     bench.write_execute("requests[1].set_release_flags(2); return [answer(), None, answer()]")
     batch = Batch([bench.ask(), bench.ask(), bench.ask()], 3)
     replies = Replies(3)
-    bench.engine().execute(batch, replies)
-    assert batch.rescheduled == [1]
+    execute(bench.engine(), batch, replies)
+    assert list(batch.rescheduled) == [1]
     assert [replies.open(row) for row in range(3)] == [False, True, False]
 
 

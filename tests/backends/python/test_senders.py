@@ -1,6 +1,5 @@
 """Answers that come through response senders: at once, later, from other threads, many, or never."""
 
-import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -216,9 +215,12 @@ def test_a_dropped_sender_fails_its_request(here: Workbench, config: str) -> Non
 
 
 def test_a_sender_in_a_cycle_of_garbage_fails_its_request_too(bench: Workbench) -> None:
-    bench.write_execute("cycle = [requests[0].get_response_sender()]; cycle.append(cycle)")
-    replies = bench.start(bench.engine(DECOUPLED), bench.ask())
-    gc.collect()
+    bench.write_execute(
+        "import gc; gc.collect(); cycle = [requests[0].get_response_sender()]; cycle.append(cycle)"
+    )
+    engine = bench.engine(DECOUPLED)
+    replies = bench.start(engine, bench.ask())
+    bench.start(engine, bench.ask())
     (response,) = replies.of(0)
     assert response.error is not None
     assert ABANDONED in response.error.message

@@ -66,7 +66,9 @@ class Kind(IntEnum):
     """Level, text, file, line."""
     CHECKED = 25
     """Number of a `CHECK`, truth value."""
-    CLOSED = 26
+    WAIT = 26
+    """Number, batch, row; the result comes when there is room for more responses to that request."""
+    CLOSED = 27
     """The model is finalised."""
 
 
@@ -130,6 +132,7 @@ def spell_request(request: Request, arena: Arena, mark: int = NO_MARK) -> Spelt:
         request.timeout_us,
         mark,
         None if request.trace is None else [request.trace.context],
+        request.flow is not None,
     ]
 
 

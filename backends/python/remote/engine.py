@@ -68,6 +68,7 @@ class WorkerEngine:
     def __init__(self, assignment: Assignment, house: House | None) -> None:
         """Start the process and have it initialise the model; raises InferError with what went wrong."""
         self.patience_s = assignment.patience_s
+        self._streams = assignment.decoupled
         self._launch = assignment.launch
         self._lost: Lost | None = None
         self._flights: dict[int, _Flight] = {}
@@ -90,6 +91,7 @@ class WorkerEngine:
                     Kind.RESPONSE: self._take_response,
                     Kind.ASK: self._take_ask,
                     Kind.CHECKED: self._take_checked,
+                    Kind.WAIT: self._take_wait,
                     Kind.CLOSED: self._take_closed,
                 },
             )
@@ -233,13 +235,26 @@ class WorkerEngine:
         if check is not None:
             check.answer(bool(message[2]))
 
+    def _take_wait(self, message: Message) -> None:
+        _, waiting, number, row = message
+        flight = self._flights.get(number)
+        flow = None if flight is None or row not in flight.open else flight.batch.requests[row].flow
+        result = [Kind.RESULT, waiting, None, None]
+        if flow is None:  # the request is answered, and nothing more will be sent
+            self._channel.send(result)
+        else:
+            flow.when_room(lambda: self._channel.send(result))
+
     def _take_closed(self, _: Message) -> None:
         self._is_closed = True
 
     def _emit(self, flight: _Flight, spelt: Sequence[object]) -> None:
         row, response = read_response(spelt, self._conversation.borrower)
+        request = flight.batch.requests[row]
         if row not in flight.open:
-            raise MalformedError(f"request {row} is not open")
+            return  # it was given up while the model went on
+        if request.flow is not None and self._streams and not response.silent:
+            request.flow.spend(response.byte_size)
         if response.final:
             flight.open.discard(row)
             self._close_request(flight, row)

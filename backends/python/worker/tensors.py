@@ -15,27 +15,27 @@ class OwnTensor(Tensor, Own):
 class WatchedRequest(Request):
     """A request that is cancelled when its mark on the board says so."""
 
-    __slots__ = ("_mark", "_marks", "_was_cancelled")
+    __slots__ = ("_is_cancelled", "_mark", "_marks")
 
     def watch(self, marks: memoryview, mark: int) -> None:
         """Look at this mark from now on."""
         self._marks = marks
         self._mark = mark
-        self._was_cancelled = False
 
     def settle(self) -> None:
         """Look at the mark for the last time: the request is answered, and another one will have it."""
-        self._was_cancelled = self.cancelled
+        self._is_cancelled = self.cancelled
         self._mark = NO_MARK
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self._was_cancelled if self._mark < 0 else bool(self._marks[self._mark])
+        return self._is_cancelled or (self._mark >= 0 and bool(self._marks[self._mark]))
 
     @cancelled.setter
     def cancelled(self, value: bool) -> None:
-        """Leave it to the board."""
+        """Note that it is, whatever the board says."""
+        self._is_cancelled = value
 
 
 class TraceAddress:

@@ -24,6 +24,7 @@ from ..ipc.board import Board
 from ..ipc.frames import Message
 from ..ipc.messages import Kind, read_request, spell_error
 from ..model_code import ModelCode
+from .flow import RemoteFlow
 from .house import RemoteHouse
 from .link import Link
 from .metrics import RemoteMetrics
@@ -119,9 +120,11 @@ class Worker:
         outlet.returned(batch, error)
 
     def _read(self, spelt: Any, number: int, row: int) -> WatchedRequest:  # noqa: ANN401 - as msgpack gives it
-        trace: Any = None if spelt[-1] is None else TraceAddress(number, row, *spelt[-1])
+        trace: Any = None if spelt[-2] is None else TraceAddress(number, row, *spelt[-2])
         request = read_request(spelt, self._borrower, OwnTensor, trace, WatchedRequest)
-        request.watch(self._board.cancelled, spelt[-2])
+        request.watch(self._board.cancelled, spelt[-3])
+        if spelt[-1]:
+            request.flow = RemoteFlow(self._link, number, row)
         return request
 
     def _check(self, number: int) -> None:

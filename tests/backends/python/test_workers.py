@@ -11,9 +11,7 @@ from deuteron.proto.errors import InferError
 
 from .conftest import CONFIG, WORKER, Ear, Replies, Workbench
 
-HEAD = (
-    "import os, signal, threading, time, numpy as np\nimport triton_python_backend_utils as pb_utils\n"
-)
+HEAD = "import os, signal, threading, time, numpy as np\nimport triton_python_backend_utils as pb_utils\n"
 UNHEALTHY = "Stub process 'model_0' is not healthy. "
 BAD_ENDS = {
     "os._exit(3)": "It exited with status 3.",

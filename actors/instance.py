@@ -80,8 +80,8 @@ class Instance:
         self.statistics = statistics
         self._budget = RestartBudget()
         self._open: set[Run] = set()
-        self._flying: set[Run] = set()
-        """Batches that a remote engine has."""
+        self._flying: dict[Run, None] = {}
+        """Batches that a remote engine has, in the order it got them."""
         self._laden: set[Run] = set()
         """Those of them that the lane still has to send; what comes after them must not overtake them."""
         self._remote = None
@@ -154,12 +154,11 @@ class Instance:
         """Answer a run that has returned, and ask for the next."""
         self._running -= 1
         if self._remote is not None:
-            self._flying.discard(run)
-            if run.timer is not None:
-                run.timer.cancel()
+            self._flying.pop(run, None)
+            run.stop_clock()
         if run.breakage is not None:
             error = internal(f"instance '{self._seat.name}' broke: {_describe(run.breakage)}")
-            self._break((run,), error, run.breakage)
+            self._break(run, error, run.breakage)
         elif not run.ran:
             self._signal(Lost(self.id, run.jobs))
         else:
@@ -194,7 +193,7 @@ class Instance:
         self._advance(InstanceEvent.CLOSED)
 
     def _send(self, run: Run, engine: RemoteEngine) -> None:
-        self._flying.add(run)
+        self._flying[run] = None
         if engine.patience_s:
             loop = asyncio.get_running_loop()
             run.timer = loop.call_later(engine.patience_s, engine.overdue, run.batch)
@@ -231,23 +230,26 @@ class Instance:
             while engine.hear():
                 pass
             self._unwatch()
-            self._running -= len(self._flying)
-            flying, self._flying = self._flying, set()
-            self._break(tuple(flying), error, error)
+            flying = tuple(self._flying)
+            self._flying.clear()
+            self._running -= len(flying)
+            for run in flying:
+                run.stop_clock()
+            self._break(flying[0] if flying else None, error, error)
+            for run in flying[1:]:  # it executes one batch after the other, so it never came to these
+                self._signal(Lost(self.id, run.jobs))
 
-    def _break(self, runs: Sequence[Run], error: InferError, breakage: BaseException) -> None:
-        moment = now()
-        for run in runs:
+    def _break(self, run: Run | None, error: InferError, breakage: BaseException) -> None:
+        if run is not None:
+            moment = now()
             for job in run.jobs:
                 if not job.empty_row:
                     self.statistics.failed(moment - job.arrived, "BACKEND")
             run.deliver()
             run.fail(error)
-            if run.timer is not None:
-                run.timer.cancel()
         self._fail_open(error)
         self._advance(InstanceEvent.BROKE)
-        self._signal(Lost(self.id, batches=len(runs)))
+        self._signal(Lost(self.id, batches=0 if run is None else 1))
         self._breakage.set_result(breakage)
 
     async def _come_back(self) -> None:

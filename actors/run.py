@@ -104,6 +104,11 @@ class Run:
             self.returned = True
             self._host.lane.report(self._host.finished, self)
 
+    def stop_clock(self) -> None:
+        """Let the engine take as long as it likes from now on."""
+        if self.timer is not None:
+            self.timer.cancel()
+
     def emit(self, row: int, response: Response) -> None:
         """Take a response from the engine, on any thread."""
         host = self._host

@@ -1,10 +1,10 @@
-"""The bare doors: the front-end libraries that deuteron builds on, with no house behind them.
+"""The bare doors: what listens and answers, with no house behind it.
 
-One process serves an aiohttp low-level server and a grpcio asyncio server on one uvloop, as deuteron does.
+One process serves an aiohttp low-level server and the least that is HTTP/2 (see `bare_http2`) on one uvloop.
 Both answer FP32[1,16] with what was sent. The HTTP door reads the body, looks at nothing but the request's id
 in the JSON header, and sends a header back that is constant but for it; the gRPC door goes through the
-generated messages, as any grpcio handler does. Nothing is validated, queued or timed, so their CPU time per
-request is the floor that the libraries set, and what deuteron spends above it is what the house adds.
+generated messages. Nothing is validated, queued or timed, so their CPU time per request is the floor, and
+what deuteron spends above it is what the house adds.
 
 The flags are tritonserver's; the model repository and the metrics port are accepted and not used.
 """
@@ -16,14 +16,16 @@ import re
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import grpc.aio
 import uvloop
 from aiohttp import web
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from bare_http2 import Answer, Door
+from tritonclient.grpc import service_pb2
 
 MODEL = "identity"
+SERVICE = "/inference.GRPCInferenceService"
 TENSOR_BYTES = 16 * 4
 METADATA: dict[str, Any] = {
     "name": MODEL,
@@ -121,16 +123,29 @@ class HttpDoor:
         return web.Response(body=header + body[boundary:], headers=headers)
 
 
-class GrpcDoor(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated, untyped
-    """A grpcio servicer that echoes."""
+class GrpcDoor:
+    """Plain functions from message to message that echo."""
 
     def __init__(self, tally: Tally) -> None:
         """Count into `tally`."""
         self.tally = tally
+        told = {
+            "ServerReady": service_pb2.ServerReadyResponse(ready=True),
+            "ModelReady": service_pb2.ModelReadyResponse(ready=True),
+            "ServerMetadata": service_pb2.ServerMetadataResponse(**SERVER),
+            "ModelMetadata": service_pb2.ModelMetadataResponse(**METADATA),
+            "ModelConfig": service_pb2.ModelConfigResponse(config=CONFIG),
+        }
+        self.answers: dict[str, Answer] = {}
+        for method, message in told.items():
+            self.answers[f"{SERVICE}/{method}"] = partial(said, message.SerializeToString())
+        self.answers[f"{SERVICE}/ModelInfer"] = self.infer
+        self.answers[f"{SERVICE}/ModelStatistics"] = self.statistics
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def infer(self, body: bytes) -> bytes:
         """Answer with the tensor the request brought."""
         self.tally.answered += 1
+        request = service_pb2.ModelInferRequest.FromString(body)
         response = service_pb2.ModelInferResponse(
             model_name=MODEL,
             model_version="1",
@@ -138,40 +153,25 @@ class GrpcDoor(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             raw_output_contents=request.raw_input_contents,
         )
         response.outputs.add(name="OUTPUT0", datatype="FP32", shape=request.inputs[0].shape)
-        return response
+        answer: bytes = response.SerializeToString()
+        return answer
 
-    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Be ready."""
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Be ready."""
-        return service_pb2.ModelReadyResponse(ready=True)
-
-    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Name the server."""
-        return service_pb2.ServerMetadataResponse(**SERVER)
-
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Describe the model."""
-        return service_pb2.ModelMetadataResponse(**METADATA)
-
-    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Return the model's configuration."""
-        return service_pb2.ModelConfigResponse(config=CONFIG)
-
-    async def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def statistics(self, _body: bytes) -> bytes:
         """Return the tally."""
-        return service_pb2.ModelStatisticsResponse(**self.tally.statistics())
+        told: bytes = service_pb2.ModelStatisticsResponse(**self.tally.statistics()).SerializeToString()
+        return told
+
+
+def said(answer: bytes, _body: bytes) -> bytes:
+    """Answer what is always answered."""
+    return answer
 
 
 async def serve(flags: argparse.Namespace) -> None:
     """Open both doors and keep them open until SIGTERM or SIGINT."""
     tally = Tally()
-    grpc_server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(GrpcDoor(tally), grpc_server)
-    grpc_server.add_insecure_port(f"{flags.grpc_address}:{flags.grpc_port}")
-    await grpc_server.start()
+    answers = GrpcDoor(tally).answers
+    await asyncio.get_running_loop().create_server(lambda: Door(answers), flags.grpc_address, flags.grpc_port)
     runner = web.ServerRunner(web.Server(HttpDoor(tally).handle, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, flags.http_address, flags.http_port).start()
@@ -180,12 +180,11 @@ async def serve(flags: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     await stopped.wait()
     await runner.cleanup()
-    await grpc_server.stop(grace=None)
 
 
 def main() -> int:
     """Serve with tritonserver's flags."""
-    parser = argparse.ArgumentParser(description="Bare aiohttp and grpcio servers that echo FP32[1,16].")
+    parser = argparse.ArgumentParser(description="Bare HTTP and gRPC servers that echo FP32[1,16].")
     parser.add_argument("--model-repository", help="accepted, not used")
     parser.add_argument("--metrics-port", help="accepted, not used")
     parser.add_argument("--http-address", default="127.0.0.1")

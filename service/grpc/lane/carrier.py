@@ -30,8 +30,8 @@ class Carrier(Protocol):
     held: int
     """Bytes of unfinished messages."""
 
-    def flush(self) -> None:
-        """Hand to the transport what can be sent."""
+    def wake(self) -> None:
+        """Have what can be sent handed to the transport soon."""
 
 
 def opening(outbox: Outbox, packing: str = "") -> bytes:

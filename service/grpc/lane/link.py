@@ -1,7 +1,8 @@
 """One connection of the lane: the asyncio protocol between a transport and `http2.Connection`.
 
-What is answered in one turn of the loop is handed over together: uvloop gathers what is written and sends it
-before it waits again. A client that greets too late, does not read, or is not there any more is hung up on.
+What is answered in one turn of the loop is handed over together: the answers of a batch, which come in one
+turn, cost one call of the system. A client that greets too late, does not read, or is not there any more is
+hung up on.
 """
 
 import asyncio
@@ -85,7 +86,8 @@ class Link(asyncio.Protocol):
         self._keepalive = keepalive
         self._keeper: Keeper | None = None
         self._transport: asyncio.Transport | None = None
-        self._reading = False
+        self._is_woken = False
+        """Whether `flush` is about to be called."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         """Hangs up on a client that does not greet, or read."""
@@ -107,9 +109,9 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read what came in, and send what it makes."""
         connection = self.connection
-        self._reading = True
+        self._is_woken = True
         connection.receive(data)
-        self._reading = False
+        self._is_woken = False
         assert self._keeper is not None
         self._keeper.heard()
         if connection.outbox.waiting:
@@ -147,10 +149,17 @@ class Link(asyncio.Protocol):
 
     # --- what calls and the server say ---
 
+    def wake(self) -> None:
+        """Have what can be sent handed over at the end of this turn."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon(self.flush)
+
     def flush(self) -> None:
         """Hand to the transport what can be sent."""
+        self._is_woken = False
         transport = self._transport
-        if self._reading or transport is None:
+        if transport is None:
             return
         outbox = self.connection.outbox
         while outbox.waiting:
@@ -185,7 +194,7 @@ class Link(asyncio.Protocol):
             return UnaryExchange(self, stream, head, method)
         outbox = self.connection.outbox
         exchange = RefusedExchange(self, stream)
-        self._loop.call_soon(self.flush)
+        self.wake()
         if head.http_status:
             carrier.end_as_http(outbox, stream, head.http_status)
         else:

@@ -153,7 +153,7 @@ class StreamExchange:
             raise ClientGoneError
         self._open()
         self._carrier.connection.outbox.data(self._stream, pieces)
-        self._carrier.flush()
+        self._carrier.wake()
         while self._stream.queued > UNSENT and not self._done:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -164,7 +164,7 @@ class StreamExchange:
         if self._owed and self._backlog <= BACKLOG:
             owed, self._owed = self._owed, 0
             self._carrier.connection.consumed(self._stream, owed)
-            self._carrier.flush()
+            self._carrier.wake()
         if not message.packed:
             return message.body if isinstance(message.body, bytes) else bytes(message.body)
         try:
@@ -186,7 +186,7 @@ class StreamExchange:
             self._open()
             self._finish()
             carrier.end_well(self._carrier.connection.outbox, self._stream)
-            self._carrier.flush()
+            self._carrier.wake()
 
     # --- how it ends ---
 
@@ -204,7 +204,7 @@ class StreamExchange:
         self._finish()
         outbox = self._carrier.connection.outbox
         carrier.end_with(outbox, self._stream, status, told, opened=self._opened)
-        self._carrier.flush()
+        self._carrier.wake()
 
     def _finish(self) -> None:
         self._done = True

@@ -139,7 +139,7 @@ class UnaryExchange:
             return
         self._finish()
         carrier.answer(self._carrier.connection.outbox, self._stream, answer)
-        self._carrier.flush()
+        self._carrier.wake()
 
     def _pack(self, answer: bytes, packing: str, level: int) -> None:
         """Send the answer packed, which takes its time where it is long."""
@@ -154,7 +154,7 @@ class UnaryExchange:
             return
         self._finish()
         carrier.answer_packed(self._carrier.connection.outbox, self._stream, body, packing)
-        self._carrier.flush()
+        self._carrier.wake()
 
     def _expire(self) -> None:
         """End the call at its deadline."""
@@ -166,7 +166,7 @@ class UnaryExchange:
         self._let_go()
         self._cancel()
         carrier.end_with(self._carrier.connection.outbox, self._stream, status, told, opened=False)
-        self._carrier.flush()
+        self._carrier.wake()
 
     def _finish(self) -> None:
         self._done = True

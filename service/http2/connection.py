@@ -317,7 +317,7 @@ class Connection(Generic[Head]):
         outbox = self.outbox
         if frames.HEADER_TABLE_SIZE in values:
             outbox.headers.resize(values[frames.HEADER_TABLE_SIZE])
-        outbox.max_frame = values.get(frames.MAX_FRAME_SIZE, outbox.max_frame)
+        outbox.resize_frames(values.get(frames.MAX_FRAME_SIZE, outbox.max_frame))
         outbox.put(frames.frame(frames.SETTINGS, frames.ACK, 0))
         if frames.INITIAL_WINDOW_SIZE in values:
             outbox.resize_windows(self._streams, values[frames.INITIAL_WINDOW_SIZE])

@@ -18,6 +18,8 @@ from .stream import Block, Buffer, Stream
 _LAST: Final = frames.END_HEADERS | frames.END_STREAM
 AT_ONCE: Final = 1 << 20
 """Bytes of data that are handed to the transport in one go."""
+LONGEST_FRAME: Final = 256 << 10
+"""Bytes of a frame, where its client takes any: streams share a connection frame by frame."""
 
 
 class Outbox:
@@ -110,6 +112,10 @@ class Outbox:
             if piece:
                 self._enqueue(stream, piece)
         self._pump(stream)
+
+    def resize_frames(self, most: int) -> None:
+        """Hear how long a frame may be; none is made longer than serves anybody."""
+        self.max_frame = min(most, LONGEST_FRAME)
 
     def widen(self, increment: int) -> None:
         """Have more room on the connection; raises ConnectionFault beyond all bounds."""

@@ -16,6 +16,7 @@ from deuteron.proto.phases import diagram
 from deuteron.service.http2 import frames
 from deuteron.service.http2.errors import ErrorCode
 from deuteron.service.http2.limits import Limits
+from deuteron.service.http2.outbox import AT_ONCE, LONGEST_FRAME
 from deuteron.service.http2.phases import CONNECTION, STREAM
 
 from .http2_peer import REQUEST, Pair, Server, preface, sent_frames
@@ -122,6 +123,26 @@ def test_streams_that_wait_for_the_connection_are_served_in_turn() -> None:
     assert [len(body_of(pair, each)) for each in streams] == [40_000, 25_535, 0]
     take_in(pair)
     assert [len(body_of(pair, each)) for each in streams] == [40_000] * 3
+
+
+def test_no_frame_and_no_handful_of_them_is_longer_than_serves_anybody() -> None:
+    """However wide the windows of a client, and however long the frames that it takes."""
+    pair = Pair(Server(answers=False))
+    wide = {SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30, SettingCodes.MAX_FRAME_SIZE: 2**24 - 1}
+    pair.client.update_settings(wide)
+    pair.client.increment_flow_control_window(1 << 30)
+    stream_id = pair.ask()
+    pair.exchange()
+    outbox = pair.server.connection.outbox
+    pair.server.exchanges[stream_id].body = bytes(9_000_000)
+    pair.server.exchanges[stream_id].answer()
+    handed = b"".join(outbox.take())
+    assert len(handed) < AT_ONCE + LONGEST_FRAME + 100
+    assert max(len(payload) for *_, payload in sent_frames(handed)) == LONGEST_FRAME
+    outbox.pump()
+    pair.events += pair.client.receive_data(handed)
+    pair.exchange()
+    assert len(body_of(pair, stream_id)) == 9_000_000
 
 
 def test_a_transport_that_takes_no_more_holds_back_answers_and_not_acknowledgements() -> None:

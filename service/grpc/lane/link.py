@@ -119,6 +119,7 @@ class Link(asyncio.Protocol):
         if connection.phase is ConnectionPhase.CLOSED:
             self._hang_up()
         elif connection.outbox.paused and self._unread() > MOST_UNREAD:
+            log.debug("connection closed: its client makes answers and reads none")
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

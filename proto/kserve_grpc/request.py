@@ -19,19 +19,34 @@ from ..tensor import MAX_RANK, Raw, Tensor
 from .contents import read_contents
 from .parameters import read_parameters
 from .tensor_parameters import read_classes, read_part
+from .wire import LARGE, split
 
 Outputs = Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]
 
 _PLAIN: Final = OutputForms()
 
 
+def read_infer(body: Raw) -> tuple[pb.ModelInferRequest, Sequence[Raw]]:
+    """Return a message, and its raw contents: views on the body where it is large.
+
+    Raises protobuf's DecodeError.
+    """
+    if len(body) >= LARGE and (parts := split(body)) is not None:
+        return pb.ModelInferRequest.FromString(parts[0]), parts[1]
+    message = pb.ModelInferRequest.FromString(body)  # type: ignore[arg-type]  # any buffer, whatever stubs say
+    return message, message.raw_input_contents
+
+
 def decode_infer(
-    message: pb.ModelInferRequest, target: Target, regions: Regions = NO_REGIONS
+    message: pb.ModelInferRequest,
+    target: Target,
+    regions: Regions = NO_REGIONS,
+    raw_contents: Sequence[Raw] | None = None,
 ) -> tuple[Request, OutputForms]:
     """Return the request that a message makes of a model, and how its outputs are to be rendered.
 
-    Raw contents stay the bytes that protobuf made of them; what lies in shared memory is found by `regions`.
-    Raises InferError.
+    Raw contents are used as they are given, by default as protobuf made them; what lies in shared memory is
+    found by `regions`. Raises InferError.
     """
     request = Request(target.name, target.version, message.id)
     parameters = message.parameters
@@ -39,16 +54,20 @@ def decode_infer(
     outputs = message.outputs
     if outputs:
         request.requested_outputs = _names(request, outputs)
-    _read_inputs(request, message, regions)
+    _read_inputs(
+        request, message, regions, message.raw_input_contents if raw_contents is None else raw_contents
+    )
     named = _read_forms(outputs, regions) if outputs else {}
     if named or empty_final:
         return request, OutputForms(JSON_FORM, named, empty_final)
     return request, _PLAIN
 
 
-def _read_inputs(request: Request, message: pb.ModelInferRequest, regions: Regions) -> None:
+def _read_inputs(
+    request: Request, message: pb.ModelInferRequest, regions: Regions, raw_given: Sequence[Raw]
+) -> None:
     check_number_of("inputs", len(message.inputs), MAX_TENSORS)
-    raw_contents = iter(message.raw_input_contents)
+    raw_contents = iter(raw_given)
     inputs = request.inputs
     for each in message.inputs:
         name = each.name
@@ -62,7 +81,7 @@ def _read_inputs(request: Request, message: pb.ModelInferRequest, regions: Regio
             inputs[name] = read_tensor(regions, part, datatype, shape)
             continue
         if each.HasField("contents"):
-            if message.raw_input_contents:
+            if raw_given:
                 raise invalid(
                     f"contents field must not be specified when using raw_input_contents for '{name}' for "
                     f"model '{request.model_name}'"

@@ -1,5 +1,6 @@
 """From a response to a `ModelInferResponse`: the outputs, and their elements in one raw entry for each."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from ..classification import classify
@@ -10,7 +11,8 @@ from ..output_forms import OutputForms
 from ..schema import grpc_service_pb2 as pb
 from ..shared_memory import write_tensor
 from ..target import Target
-from ..tensor import Tensor
+from ..tensor import Raw, Tensor
+from .wire import LARGE, as_stream_response, with_raw_outputs
 
 MAX_MESSAGE_SIZE: Final = 2**31 - 1
 """Bytes of one message: protobuf and gRPC end there."""
@@ -22,10 +24,31 @@ _NOTHING: Final = Tensor(Datatype.UINT8, (0,), b"")
 """What a message carries of an output that went to shared memory."""
 
 
-def encode_infer(
-    target: Target, request: Request, response: Response, forms: OutputForms
-) -> pb.ModelInferResponse:
-    """Return the message that answers a request; raises InferError where an output has no such form.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The message that answers a request: protobuf's part of it, and the elements of its tensors."""
+
+    message: pb.ModelInferResponse
+    """The message without its raw contents."""
+    raw: list[Raw]
+
+    def pieces(self) -> list[Raw]:
+        """Return the message as it travels; large tensors are pieces of their own, and not copied."""
+        return self._in_one_where_small(with_raw_outputs(self.message.SerializeToString(), self.raw))
+
+    def stream_pieces(self) -> list[Raw]:
+        """Return the same within a `ModelStreamInferResponse`."""
+        pieces = with_raw_outputs(self.message.SerializeToString(), self.raw)
+        return self._in_one_where_small(as_stream_response(pieces))
+
+    def _in_one_where_small(self, pieces: list[Raw]) -> list[Raw]:
+        if sum(map(len, self.raw)) < LARGE:
+            return [b"".join(pieces)]
+        return pieces
+
+
+def encode_infer(target: Target, request: Request, response: Response, forms: OutputForms) -> Answer:
+    """Return the answer to a request; raises InferError where an output has no such form.
 
     Outputs that are wanted in shared memory are written there; their raw entry is empty.
     """
@@ -48,8 +71,7 @@ def encode_infer(
             raise invalid(
                 f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}."
             )
-    answer.raw_output_contents.extend([bytes(tensor.raw) for tensor in carried])
-    return answer
+    return Answer(answer, [tensor.raw for tensor in carried])
 
 
 def _rendered(target: Target, response: Response, forms: OutputForms) -> list[tuple[str, Tensor]]:

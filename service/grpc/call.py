@@ -7,6 +7,10 @@ Metadata = Sequence[tuple[str, str | bytes]]
 """What a client says beside its messages: keys, which have no capitals, and their values."""
 
 
+Piece = bytes | bytearray | memoryview
+"""A part of a message; large tensors are parts of their own, so that nobody copies them."""
+
+
 class ClientGoneError(Exception):
     """Nobody is at the other end of a call any more."""
 
@@ -22,8 +26,8 @@ class Call(Protocol):
     def metadata(self) -> Metadata:
         """What the client said with the call."""
 
-    def messages(self) -> AsyncIterator[bytes]:
+    def messages(self) -> AsyncIterator[Piece]:
         """Return the messages of the client, until it sends no more; they raise ClientGoneError."""
 
-    async def write(self, message: bytes) -> None:
-        """Send a message, as soon as the client has room for it; raises ClientGoneError."""
+    async def write(self, *message: Piece) -> None:
+        """Send a message in pieces, as soon as the client has room for it; raises ClientGoneError."""

@@ -1,9 +1,7 @@
 """ModelInfer: one request, one response, and a callback between them rather than a task."""
 
 import asyncio
-from collections.abc import Callable
-
-from google.protobuf.message import Message
+from collections.abc import Callable, Sequence
 
 from ...actors.clock import now
 from ...actors.reply import SoleReply
@@ -13,16 +11,15 @@ from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
-from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
 from ..shared_memory import Loan
-from .call import Metadata
+from .call import Metadata, Piece
 from .forwarding import Forward
-from .rpc import Body, Gate, as_infer_error, read_message, written
+from .rpc import Gate, as_infer_error, read_infer
 
-Deliver = Callable[[bytes | InferError], None]
-"""Takes the message that answers a request, or the error that does."""
+Deliver = Callable[[Sequence[Piece] | InferError], None]
+"""Takes the message that answers a request in its pieces, or the error that does."""
 
 
 class Inference:
@@ -35,7 +32,7 @@ class Inference:
         self._gate = gate
         self._forward = forward
 
-    def ask(self, body: Body, metadata: Metadata, deliver: Deliver) -> "InferCall":
+    def ask(self, body: Piece, metadata: Metadata, deliver: Deliver) -> "InferCall":
         """Leave a request with its model; `deliver` is called with the answer, unless it is cancelled.
 
         Raises InferError for what keeps it from the model.
@@ -48,9 +45,9 @@ class Inference:
             gate.leave()
             raise
 
-    def _ask(self, body: Body, metadata: Metadata, deliver: Deliver) -> "InferCall":
+    def _ask(self, body: Piece, metadata: Metadata, deliver: Deliver) -> "InferCall":
         received = now() if self._observer.active else None
-        message = read_message(pb.ModelInferRequest, body)
+        message, raw_contents = read_infer(body)
         if self._forward is not None:
             self._forward(message, metadata)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
@@ -61,7 +58,7 @@ class Inference:
             )
         loan = self._memory.lend()
         try:
-            asked, forms = kserve_grpc.decode_infer(message, model, loan)
+            asked, forms = kserve_grpc.decode_infer(message, model, loan, raw_contents)
             call = InferCall(self._gate, model, loan, deliver)
             if received is not None:
                 call.observation = self._observer.begin(GRPC, received, asked, model, metadata)
@@ -102,10 +99,10 @@ class InferCall(SoleReply):
 
     def tell(self, response: Response) -> None:
         """Render the one response and deliver it."""
-        answer: bytes | InferError
+        answer: Sequence[Piece] | InferError
         try:
             began = now() if self.observation is not None else 0
-            answer = written(self._encoded(response))
+            answer = kserve_grpc.encode_infer(self._model, self.asked, response, self.forms).pieces()
         except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
             answer = as_infer_error(error)
         observation = self.observation
@@ -117,9 +114,6 @@ class InferCall(SoleReply):
                 observation.close()
         self._close()
         self._deliver(answer)
-
-    def _encoded(self, response: Response) -> Message:
-        return kserve_grpc.encode_infer(self._model, self.asked, response, self.forms)
 
     def _close(self) -> None:
         self._loan.give_back()

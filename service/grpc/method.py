@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from ...proto.errors import Fault, InferError
 from ..policy import Requirement
 from ..settings import Compression
-from .call import Call, Metadata
+from .call import Call, Metadata, Piece
 from .inference import Inference
-from .rpc import Body, Gate, read_message, written
+from .rpc import Gate, read_message, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Unary:
     message_type: type[Message]
     answer: Callable[[Any], Awaitable[Message]]
 
-    async def call(self, body: Body) -> bytes:
+    async def call(self, body: Piece) -> bytes:
         """Return the message that answers a message; raises what its handler raises."""
         with self.gate:
             return written(await self.answer(read_message(self.message_type, body)))

@@ -5,19 +5,21 @@ that one that cannot be read is answered with the status it deserves.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, EncodeError, Message
 
+from ...proto import kserve_grpc
 from ...proto.errors import Fault, InferError, internal, invalid
 from ...proto.kserve_grpc import MAX_MESSAGE_SIZE
+from ...proto.schema import grpc_service_pb2 as pb
+from .call import Piece
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
 Asked = TypeVar("Asked", bound=Message)
-Body = bytes | memoryview
-"""A message as it travelled."""
 
 
 class Gate:
@@ -69,7 +71,15 @@ def shutting_down() -> InferError:
     )
 
 
-def read_message(message_type: type[Asked], body: Body) -> Asked:
+def read_infer(body: Piece) -> tuple[pb.ModelInferRequest, Sequence[Piece]]:
+    """Return a request for inference and its raw contents; raises InferError for what is none."""
+    try:
+        return kserve_grpc.read_infer(body)
+    except DecodeError:
+        raise internal("Unable to parse request") from None
+
+
+def read_message(message_type: type[Asked], body: Piece) -> Asked:
     """Return the message that bytes are; raises InferError for those that are none."""
     try:
         return message_type.FromString(body)  # type: ignore[arg-type]  # any buffer, whatever the stubs say

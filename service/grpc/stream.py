@@ -10,6 +10,7 @@ sends. Where a model does not, the stream is given up.
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from ...actors.clock import now
@@ -24,9 +25,12 @@ from ...proto.schema import grpc_service_pb2 as pb
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
 from ..shared_memory import Loan
-from .call import Call, ClientGoneError
+from .call import Call, ClientGoneError, Piece
 from .forwarding import Forward
-from .rpc import Gate, as_infer_error, as_text, read_message, shutting_down, written
+from .rpc import Gate, as_infer_error, as_text, read_infer, shutting_down, written
+
+Message = Sequence[Piece]
+"""A message in its pieces."""
 
 MAX_OPEN: Final = 1024
 """Requests of one stream that are unanswered, and responses that are unsent, before no more is read."""
@@ -109,7 +113,7 @@ class _Slot:
         self.observation: Observation | None = None
         self.ordered = True
         """Whether those that came later wait for this one."""
-        self.ready: list[bytes | InferError] = []
+        self.ready: list[Message | InferError] = []
         """What waits for its turn."""
         self.answered = False
         self.ended = False
@@ -139,7 +143,7 @@ class Stream:
         """Requests without their final response."""
         self._line: deque[_Slot] = deque()
         """Requests that are answered in order, as far as they are not."""
-        self._outbox: deque[tuple[bytes | InferError, Flow | None]] = deque()
+        self._outbox: deque[tuple[Message | InferError, Flow | None]] = deque()
         """What waits to be written, with the flow that hears of it."""
         self._unsent = 0
         self._unsent_bytes = 0
@@ -192,9 +196,9 @@ class Stream:
                 self._unsent -= 1
                 if isinstance(item, InferError):
                     return item
-                self._unsent_bytes -= len(item)
+                self._unsent_bytes -= _size(item)
                 try:
-                    await self._call.write(item)
+                    await self._call.write(*item)
                 except ClientGoneError:
                     return InferError(Fault.CANCELLED, "")
                 if flow is not None:
@@ -205,13 +209,13 @@ class Stream:
             self._to_write.clear()
             await self._to_write.wait()
 
-    def _accept(self, body: bytes) -> None:
+    def _accept(self, body: Piece) -> None:
         """Leave a request with its model, or answer with the error that keeps it from there."""
         slot = _Slot(self)
         self._line.append(slot)
         try:
-            slot.message = read_message(pb.ModelInferRequest, body)
-            self._post(slot)
+            slot.message, raw_contents = read_infer(body)
+            self._post(slot, raw_contents)
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
             if slot not in self._line:
                 self._line.append(slot)
@@ -220,16 +224,16 @@ class Stream:
             slot.ordered = slot.ended = True
             told = pb.ModelStreamInferResponse(error_message=as_text(as_infer_error(error).message))
             told.infer_response.id = slot.message.id
-            self._put(slot, written(told))
+            self._put(slot, (written(told),))
 
-    def _post(self, slot: _Slot) -> None:
+    def _post(self, slot: _Slot, raw_contents: Sequence[Piece]) -> None:
         received = now() if self._observer.active else None
         message = slot.message
         if self._forward is not None:
             self._forward(message, self._call.metadata)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         slot.loan = self._memory.lend()
-        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, slot.loan)
+        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, slot.loan, raw_contents)
         slot.model = model
         if model.config.decoupled:
             slot.ordered = False
@@ -264,11 +268,11 @@ class Stream:
         if self._unsent > MAX_UNSENT or self._unsent_bytes > MAX_UNSENT_BYTES:
             self._give_up()
 
-    def _put(self, slot: _Slot, item: bytes | InferError, flow: Flow | None = None) -> None:
+    def _put(self, slot: _Slot, item: Message | InferError, flow: Flow | None = None) -> None:
         """Let something that was rendered wait for its turn."""
         self._unsent += 1
-        if isinstance(item, bytes):
-            self._unsent_bytes += len(item)
+        if not isinstance(item, InferError):
+            self._unsent_bytes += _size(item)
         if slot.ordered:
             slot.ready.append(item)
         else:
@@ -287,7 +291,7 @@ class Stream:
             line.popleft()
         self._to_write.set()
 
-    def _render(self, slot: _Slot, response: Response) -> bytes | InferError | None:
+    def _render(self, slot: _Slot, response: Response) -> Message | InferError | None:
         """Return what is sent for a response; nothing for a final flag that nobody wants to see."""
         if response.error is not None:
             return self._render_error(slot, response.error, final=response.final)
@@ -302,26 +306,26 @@ class Stream:
             return None
         told = pb.ModelStreamInferResponse(infer_response=_without_outputs(slot.message))
         told.infer_response.parameters[FINAL].bool_param = True
-        return written(told)
+        return (written(told),)
 
-    def _render_outputs(self, slot: _Slot, response: Response) -> bytes | InferError:
+    def _render_outputs(self, slot: _Slot, response: Response) -> Message | InferError:
         assert slot.model is not None
         assert slot.asked is not None
         try:
             answer = kserve_grpc.encode_infer(slot.model, slot.asked, response, slot.forms)
-            answer.parameters[FINAL].bool_param = response.final
-            return written(pb.ModelStreamInferResponse(infer_response=answer))
+            answer.message.parameters[FINAL].bool_param = response.final
+            return answer.stream_pieces()
         except Exception as error:  # noqa: BLE001 - an error ends its own response and nothing else
             return self._render_error(slot, as_infer_error(error), final=response.final)
 
-    def _render_error(self, slot: _Slot, error: InferError, *, final: bool) -> bytes | InferError:
+    def _render_error(self, slot: _Slot, error: InferError, *, final: bool) -> Message | InferError:
         if self._errors_end_stream:
             return error
         told = pb.ModelStreamInferResponse(
             error_message=as_text(error.message), infer_response=_without_outputs(slot.message)
         )
         told.infer_response.parameters[FINAL].bool_param = final
-        return written(told)
+        return (written(told),)
 
     def _give_up(self) -> None:
         """End the stream at once, with an error in the place of all that was not read."""
@@ -339,6 +343,10 @@ class Stream:
             slot.model.cancel(slot.asked)
         if slot.observation is not None:
             slot.observation.close()
+
+
+def _size(message: Message) -> int:
+    return sum(map(len, message))
 
 
 def _without_outputs(message: pb.ModelInferRequest) -> pb.ModelInferResponse:

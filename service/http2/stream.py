@@ -6,7 +6,7 @@ from typing import Protocol
 
 from .phases import STREAM, StreamEvent, StreamPhase
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 
 class Exchange(Protocol):

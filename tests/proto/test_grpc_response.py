@@ -12,7 +12,8 @@ from tritonclient.grpc import service_pb2 as published
 
 from deuteron.proto.datatypes import VALID_DATATYPES, Datatype
 from deuteron.proto.errors import Fault, InferError, invalid
-from deuteron.proto.kserve_grpc import decode_infer, encode_infer
+from deuteron.proto.kserve_grpc import decode_infer
+from deuteron.proto.kserve_grpc import encode_infer as encode
 from deuteron.proto.message import Request, Response
 from deuteron.proto.output_forms import OutputForm, OutputForms
 from deuteron.proto.schema import grpc_service_pb2 as pb
@@ -20,6 +21,18 @@ from deuteron.proto.target import Target
 from deuteron.proto.tensor import Array, Tensor
 
 PLAIN = OutputForms()
+
+
+def encode_infer(
+    target: Target, request: Request, response: Response, forms: OutputForms
+) -> pb.ModelInferResponse:
+    """Return the message that an answer is on the wire."""
+    answer = encode(target, request, response, forms)
+    stream = pb.ModelStreamInferResponse.FromString(b"".join(answer.stream_pieces()))
+    message = pb.ModelInferResponse.FromString(b"".join(answer.pieces()))
+    assert stream.infer_response == message
+    return message
+
 
 TYPED = {
     Datatype.BOOL: "bool_contents",

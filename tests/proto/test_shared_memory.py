@@ -169,7 +169,8 @@ def test_http_tells_name_datatype_and_shape_of_an_output_in_a_region(target: Tar
 
 def test_grpc_leaves_the_raw_entry_of_an_output_in_a_region_empty(target: Target, keeper: Keeper) -> None:
     request, forms = over_grpc(target, keeper, placed(byte_size=8), offset=16, byte_size=20)
-    answer = kserve_grpc.encode_infer(target, request, Response({"OUT": OUT, "TEXT": TEXT}), forms)
+    encoded = kserve_grpc.encode_infer(target, request, Response({"OUT": OUT, "TEXT": TEXT}), forms)
+    answer = pb.ModelInferResponse.FromString(b"".join(encoded.pieces()))
     assert [(each.name, each.datatype, list(each.shape)) for each in answer.outputs] == [
         ("OUT", "FP32", [1, 3]),
         ("TEXT", "BYTES", [1, 1]),

@@ -128,7 +128,10 @@ def test_streams_that_wait_for_the_connection_are_served_in_turn() -> None:
 def test_no_frame_and_no_handful_of_them_is_longer_than_serves_anybody() -> None:
     """However wide the windows of a client, and however long the frames that it takes."""
     pair = Pair(Server(answers=False))
-    wide = {SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30, SettingCodes.MAX_FRAME_SIZE: 2**24 - 1}
+    wide: dict[SettingCodes | int, int] = {
+        SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30,
+        SettingCodes.MAX_FRAME_SIZE: 2**24 - 1,
+    }
     pair.client.update_settings(wide)
     pair.client.increment_flow_control_window(1 << 30)
     stream_id = pair.ask()

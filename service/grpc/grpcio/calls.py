@@ -1,14 +1,14 @@
 """From methods to the handlers that grpcio calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
 from ....proto.errors import InferError
 from ...settings import Compression
-from ..call import ClientGoneError, Metadata
+from ..call import ClientGoneError, Metadata, Piece
 from ..inference import Inference
 from ..method import Method, Streaming, Unary
 from ..rpc import as_infer_error
@@ -75,7 +75,7 @@ def _unary(behaviour: Unary) -> Callable[[bytes, Context], Awaitable[bytes]]:
 
 def _inference(behaviour: Inference) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def answer(body: bytes, context: Context) -> bytes:
-        answered: asyncio.Future[bytes | InferError] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Sequence[Piece] | InferError] = asyncio.get_running_loop().create_future()
         asked = behaviour.ask(body, _metadata_of(context), answered.set_result)
         try:
             outcome = await answered
@@ -84,7 +84,7 @@ def _inference(behaviour: Inference) -> Callable[[bytes, Context], Awaitable[byt
             raise
         if isinstance(outcome, InferError):
             raise outcome
-        return outcome
+        return b"".join(outcome)
 
     return answer
 
@@ -111,16 +111,16 @@ class _Call:
     def metadata(self) -> Metadata:
         return _metadata_of(self._context)
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncIterator[Piece]:
         try:
             async for message in self._messages:
                 yield message
         except grpc.aio.BaseError:
             raise ClientGoneError from None
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, *message: Piece) -> None:
         try:
-            await self._context.write(message)
+            await self._context.write(b"".join(message))
         except grpc.aio.BaseError:
             raise ClientGoneError from None
 

@@ -7,6 +7,7 @@ from ...http2.connection import Connection
 from ...http2.headers import Fields
 from ...http2.outbox import Outbox
 from ...http2.stream import Buffer, Stream
+from ..call import Piece
 from ..status import Status
 from .heads import Head
 from .packing import ENCODINGS, PREFIX, percent_encoded
@@ -39,13 +40,13 @@ def opening(outbox: Outbox, packing: str = "") -> bytes:
     return outbox.headers.constant(_OPENINGS[packing] if packing else _OPENING)
 
 
-def answer(outbox: Outbox, stream: Stream, message: bytes) -> None:
+def answer(outbox: Outbox, stream: Stream, message: Sequence[Piece]) -> None:
     """Send the one message that answers a call, and end it well."""
     headers = outbox.headers
     outbox.answer(
         stream,
         headers.constant(_OPENING),
-        (PREFIX.pack(0, len(message)), message),
+        framed(message),
         headers.constant(_WELL),
     )
 
@@ -73,6 +74,6 @@ def end_as_http(outbox: Outbox, stream: Stream, status: str) -> None:
     outbox.block(stream, outbox.headers.once(((":status", status), ("content-length", "0"))), ends=True)
 
 
-def framed(message: bytes) -> Sequence[Buffer]:
+def framed(message: Sequence[Piece]) -> Sequence[Buffer]:
     """Return a message as it travels."""
-    return PREFIX.pack(0, len(message)), message
+    return PREFIX.pack(0, sum(map(len, message))), *message

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from ...http2.stream import Buffer, Stream
-from ..call import ClientGoneError, Metadata
+from ..call import ClientGoneError, Metadata, Piece
 from ..method import Method, Streaming
 from ..rpc import as_infer_error
 from ..status import STATUS_OF, Status, details_of
@@ -129,7 +129,7 @@ class StreamExchange:
         """What the client said with the call."""
         return self._head.metadata
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncIterator[Piece]:
         """Return the messages of the client, until it sends no more; they raise ClientGoneError."""
         while True:
             while self._inbox:
@@ -141,14 +141,15 @@ class StreamExchange:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
-    async def write(self, message: bytes) -> None:
-        """Send a message, as soon as the client has room for it; raises ClientGoneError."""
+    async def write(self, *message: Piece) -> None:
+        """Send a message in pieces, as soon as the client has room for it; raises ClientGoneError."""
         pieces = carrier.framed(message)
         if self._packing is not None:
-            if len(message) < OFF_LOOP_SIZE:
-                pieces = (packed(message, *self._packing),)
+            whole = b"".join(message)
+            if len(whole) < OFF_LOOP_SIZE:
+                pieces = (packed(whole, *self._packing),)
             else:
-                pieces = (await asyncio.to_thread(packed, message, *self._packing),)
+                pieces = (await asyncio.to_thread(packed, whole, *self._packing),)
         if self._done:
             raise ClientGoneError
         self._open()
@@ -158,7 +159,7 @@ class StreamExchange:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
-    def _take(self) -> bytes:
+    def _take(self) -> Piece:
         message = self._inbox.popleft()
         self._backlog -= max(_SMALLEST, len(message.body))
         if self._owed and self._backlog <= BACKLOG:
@@ -166,7 +167,7 @@ class StreamExchange:
             self._carrier.connection.consumed(self._stream, owed)
             self._carrier.wake()
         if not message.packed:
-            return message.body if isinstance(message.body, bytes) else bytes(message.body)
+            return message.body
         try:
             return unpacked(message.body, self._head.packing)
         except CallRefusedError as refusal:

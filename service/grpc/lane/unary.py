@@ -1,10 +1,12 @@
 """A call with one message in each direction: inference is called back, all else is a task for its while."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from ....proto.errors import InferError
 from ...http2.stream import Buffer, Stream
+from ..call import Piece
 from ..inference import InferCall, Inference
 from ..method import Method, Unary
 from ..rpc import as_infer_error
@@ -105,7 +107,7 @@ class UnaryExchange:
 
     # --- what is done about it ---
 
-    def _begin(self, body: Buffer) -> None:
+    def _begin(self, body: Piece) -> None:
         method = self._method
         if method.requirement is not None:
             method.check(self._head.metadata)
@@ -117,15 +119,15 @@ class UnaryExchange:
             assert isinstance(behaviour, Unary)
             self._task = asyncio.get_running_loop().create_task(self._run(behaviour, body))
 
-    async def _run(self, behaviour: Unary, body: Buffer) -> None:
+    async def _run(self, behaviour: Unary, body: Piece) -> None:
         try:
-            answer: bytes | InferError = await behaviour.call(body)
+            answer: Sequence[Piece] | InferError = (await behaviour.call(body),)
         except Exception as error:  # noqa: BLE001 - an error ends its own call and nothing else
             answer = as_infer_error(error)
         self._task = None
         self._deliver(answer)
 
-    def _deliver(self, answer: bytes | InferError) -> None:
+    def _deliver(self, answer: Sequence[Piece] | InferError) -> None:
         """Send the answer; nobody may wait for it any more."""
         self._asked = None
         if self._done:
@@ -135,7 +137,7 @@ class UnaryExchange:
             return
         algorithm = ALGORITHM.get(self._method.compression)
         if algorithm is not None and algorithm[0] in self._head.accepted:
-            self._pack(answer, *algorithm)
+            self._pack(b"".join(answer), *algorithm)
             return
         self._finish()
         carrier.answer(self._carrier.connection.outbox, self._stream, answer)

@@ -5,11 +5,11 @@ one device, or is *global*. An instance runs only while all it needs is free. Ho
 operator says, or else the most that any instance needs, so that two that need all of it take turns.
 
 Who wants to run and may not is *staged*. The first among the staged goes next, and nobody passes by who needs
-some of the same, however little: so nobody starves who needs much. First is who has the smallest *pass*. Each
-execution adds the priority of the instance to its pass (1 is the most urgent, and runs twice as often as 2),
-and one that stood by for a while begins where the others are, so that it has no turns to make up for. This is
-stride scheduling (Waldspurger and Weihl, 1995); Triton compares executions times priority from the beginning
-of time, and lets those wait too who need nothing of what is short.
+some of the same, however little: so nobody starves who needs much. Each execution adds the priority of the
+instance to its *pass* (1 is the most urgent, and runs twice as often as 2); first is whose pass would be the
+smallest after its turn. One that stood by for a while begins where the others are, so that it has no turns to
+make up for. This is stride scheduling (Waldspurger and Weihl, 1995); Triton compares executions times
+priority from the beginning of time, and lets those wait too who need nothing of what is short.
 
 It is pure: routers ask, and are told whom to wake. The texts are Triton's (`rate_limiter.cc`).
 """
@@ -99,7 +99,7 @@ class Sharing:
             return False
         member.staged = None
         member.running = True
-        self._now = member.passed
+        self._now = max(self._now, member.passed)
         for resource, count in member.claim.needs.items():
             self._held[resource] = self._held.get(resource, 0) + count
         return True
@@ -192,9 +192,10 @@ class Sharing:
         return max(there, default=0)
 
 
-def _turn(member: Member) -> tuple[int, float]:
-    """Return what the order of turns goes by; one that does not wait comes after those who wait as long."""
-    return member.passed, float("inf") if member.staged is None else member.staged
+def _turn(member: Member) -> tuple[int, int, float]:
+    """Return what the order of turns goes by; of two that are alike the one that waits longer is first."""
+    priority = member.claim.priority
+    return member.passed + priority, priority, float("inf") if member.staged is None else member.staged
 
 
 def _refuse_double_meanings(claims: Iterable[Claim]) -> None:

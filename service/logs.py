@@ -221,4 +221,6 @@ def printable(value: object) -> str:
 def _quoted(text: str) -> str:
     if text and not any(character in text for character in ' "='):
         return text
+    if '"' in text and "'" not in text:
+        return f"'{text}'"  # what others say in double quotes can be searched for as they say it
     return '"' + text.replace('"', '\\"') + '"'

@@ -124,6 +124,19 @@ def test_priorities_divide_the_time() -> None:
     assert run_for(sharing, members, 70) == {"a": 40, "b": 20, "c": 10}
 
 
+def test_the_more_urgent_goes_first_and_twice_before_one_half_as_urgent() -> None:
+    sharing = Sharing()
+    urgent, other = sharing.join("urgent", claim(1, r=1)), sharing.join("other", claim(2, r=1))
+    ran = []
+    for _ in range(6):
+        first, second = sharing.in_turn([other, urgent])
+        assert sharing.begin(first)
+        assert not sharing.begin(second)
+        ran.append(first.owner)
+        sharing.finish(first)
+    assert ran == ["urgent", "urgent", "other"] * 2
+
+
 def test_whoever_comes_late_has_no_turns_to_make_up_for() -> None:
     sharing = Sharing()
     members = {"old": sharing.join("old", claim(r=1))}

@@ -52,6 +52,18 @@ def test_the_default_form_is_tritons(lines: Lines) -> None:
     assert [line[0] for line in (warning, error, verbose)] == ["W", "E", "V"]
 
 
+def test_values_stand_in_the_quotes_that_they_do_not_have(lines: Lines) -> None:
+    logs.configure(OPEN)
+    log().info("told", reason='the "r" is short')
+    log().info("told", reason="model 'm'")
+    log().info("told", reason="model 'm' has \"r\"")
+    assert [line.partition(" told ")[2] for line in lines()] == [
+        "reason='the \"r\" is short'",
+        "reason=\"model 'm'\"",
+        'reason="model \'m\' has \\"r\\""',
+    ]
+
+
 def test_the_iso_form_is_tritons(lines: Lines) -> None:
     logs.configure(LogSettings(format=LogFormat.ISO8601))
     log().info("hello")

@@ -22,6 +22,7 @@ from ..backends.private_directory import Override
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Request, Response
 from .clock import now
+from .reply import EarlyReply
 from .schedule import Job
 from .servable import Find, Servable
 from .tracing import trace_job, trace_responses
@@ -212,13 +213,14 @@ class Calls:
                 continue
 
 
-class _Call:
+class _Call(EarlyReply):
     """One request on its way: the address that the other model answers to."""
 
     __slots__ = (
         "_calls",
         "_decoupled",
         "_ended",
+        "_is_told",
         "_job",
         "_receive",
         "_request",
@@ -238,6 +240,8 @@ class _Call:
         self._receive = receive
         self._decoupled = decoupled
         self._ended = False
+        self._is_told = False
+        """Whether the caller has its response, of which the loop still hears."""
         self._job: Job | None = None
         self._response: Response | None = None
         """The response of a model that sends one, until it closes the request."""
@@ -276,6 +280,12 @@ class _Call:
             empty = self._response.silent
             self._end(Response(error=internal("Unexpected empty response.")) if empty else self._response)
 
+    def send_early(self, response: Response) -> None:
+        """Take the one response of the other model, on the thread that has made it."""
+        if not self._decoupled:
+            self._is_told = True
+            self._receive(response)
+
     def fail(self, error: InferError) -> None:
         """End the call with an error, whatever the other model still says."""
         if not self._ended:
@@ -296,7 +306,8 @@ class _Call:
         self._calls.ended(self)
         if self._job is not None and self._request.trace is not None:
             trace_job(self._request.trace, self._job, self.servable.name, self.servable.version, now())
-        self._receive(response)
+        if not self._is_told:
+            self._receive(response)
 
     def _begin_trace(self) -> None:
         """Hang a trace of its own on the request, below that of the request it is made for."""

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -182,13 +181,16 @@ class Conductor:
         model = self._models[step.index]
         correlation = asked.correlation if step.correlation is None else step.correlation
         reply = _StepReply(self, step, streams=model.config.decoupled)
-        reply.request = replace(
-            asked,
-            model_name=model.name,
-            model_version=model.version,
-            inputs=self._ensemble.inputs(step),
-            requested_outputs=step.outputs,
-            correlation=correlation if correlation is not None and correlation.id else None,
+        reply.request = Request(
+            model.name,
+            model.version,
+            asked.id,
+            self._ensemble.inputs(step),
+            step.outputs,
+            asked.parameters,
+            correlation if correlation is not None and correlation.id else None,
+            asked.priority,
+            asked.timeout_us,
             trace=None if asked.trace is None else asked.trace.child(),
             flow=Credit() if model.config.decoupled else None,
         )

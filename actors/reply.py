@@ -27,6 +27,20 @@ class Reply(Protocol):
         """Take one response; the one marked final ends the request."""
 
 
+class EarlyReply(ABC):
+    """The address of a caller on a thread of its own, who may have the response before it is counted.
+
+    The way over the loop would cost it two more changes of threads. Only the reply that a job itself carries
+    is told early: whoever stands between, as for an order to keep, is not passed over.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def send_early(self, response: Response) -> None:
+        """Take a final response on the lane; on the loop `send` follows with the same."""
+
+
 class SoleReply(ABC):
     """The address of a caller who wants exactly one response, and is told it when the request ends.
 

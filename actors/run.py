@@ -20,6 +20,7 @@ from ..proto.errors import Fault, InferError
 from ..proto.message import Response
 from .clock import Instant, now
 from .lane import Lane
+from .reply import EarlyReply
 from .schedule import Job
 from .statistics import Execution, Statistics
 from .tally import tally
@@ -89,7 +90,22 @@ class Run:
         if not host.broken:
             self._execute(host)
         self.returned = True
+        if not host.streaming and self.refusal is None and self.breakage is None:
+            self._send_early()
         host.lane.report(host.finished, self)
+
+    def _send_early(self) -> None:
+        """Tell callers on threads of their own what they wait for; on the lane."""
+        jobs = self.jobs
+        for job in jobs:
+            if isinstance(job.reply, EarlyReply):
+                break
+        else:
+            return
+        for row, response, _ in tuple(self._held):
+            reply = jobs[row].reply
+            if isinstance(reply, EarlyReply) and response.final and not response.silent:
+                reply.send_early(response)
 
     def begin(self, engine: RemoteEngine) -> None:
         """Send the batch to an engine that works elsewhere; on the loop, or on the lane if it is heavy."""

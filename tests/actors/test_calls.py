@@ -284,3 +284,32 @@ async def test_a_stream_that_was_never_read_is_done(house: House) -> None:
     assert await house.tell("count(1, 2, 3).exec(decoupled=True)") is None
     await until(lambda: not house.calls._pending)
     await until(lambda: house.repository.find("count").statistics.success.count == 1)
+
+
+SHAPED_CONFIG = """
+backend: "identity"
+input [{ name: "INPUT0" data_type: TYPE_FP32 dims: [ 1 ] }]
+output [{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1, 1 ] reshape { shape: [ 1 ] } }]
+"""
+
+
+async def test_a_response_that_somebody_has_to_shape_is_not_handed_over_early(house: House) -> None:
+    """The short way from thread to thread is for replies that nobody stands before."""
+    house.write("shaped", "", SHAPED_CONFIG)
+    told = await house.tell(
+        """
+        tensor = pb_utils.Tensor("INPUT0", np.array([3], np.float32))
+        asked = pb_utils.InferenceRequest(
+            inputs=[tensor], requested_output_names=["OUTPUT0"], model_name="shaped"
+        )
+        return [list(each.shape()) for each in asked.exec().output_tensors()]
+        """
+    )
+    assert told == [[1, 1]]
+
+
+async def test_every_call_is_counted_though_its_caller_has_long_gone_on(house: House) -> None:
+    told = await house.tell("return [told(ask(value=value).exec()) for value in range(100)]")
+    assert told == [[[2.0 * value]] for value in range(100)]
+    statistics = house.repository.find("double").statistics
+    assert (statistics.success.count, statistics.execution_count) == (100, 100)

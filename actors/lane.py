@@ -79,6 +79,7 @@ class Lane:
         take = self._errands.get
         while (errand := take()) is not None:
             errand()
+            del errand  # while the lane waits for the next one, it need not hold a batch
 
     def _receive(self) -> None:
         # Lowered before reading: a report that comes while we read is read now or wakes the loop anew, never

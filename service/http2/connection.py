@@ -17,12 +17,12 @@ from .blocks import Assembly, HeaderBlock
 from .budget import Clock
 from .errors import ConnectionFault, ErrorCode, StreamFault, calm_down, protocol_error, wrong_size
 from .framing import FrameReader
-from .headers import MAX_LIST_SIZE, MAX_TABLE_SIZE, Header, HeaderReader, HeadersTooLargeError
+from .greetings import greeting, read_settings
+from .headers import Header, HeaderReader, HeadersTooLargeError
 from .limits import Limits
 from .outbox import Outbox
 from .patience import Patience
-from .peer_settings import read_settings
-from .phases import CONNECTION, ConnectionEvent, ConnectionPhase, StreamEvent
+from .phases import CONNECTION, ConnectionEvent, ConnectionPhase, StreamEvent, StreamPhase
 from .receive_windows import ReceiveWindows
 from .stream import Buffer, Exchange, Stream
 from .streams import Streams
@@ -61,20 +61,7 @@ class Connection(Generic[Head]):
         self._body: Stream | None = None
         """Whose data is coming in."""
         self._body_ends = False
-        self._frames = FrameReader(
-            self,
-            {
-                frames.HEADERS: self._on_headers,
-                frames.PRIORITY: self._on_priority,
-                frames.RST_STREAM: self._on_reset,
-                frames.SETTINGS: self._on_settings,
-                frames.PUSH_PROMISE: self._on_push_promise,
-                frames.PING: self._on_ping,
-                frames.GOAWAY: self._on_goaway,
-                frames.WINDOW_UPDATE: self._on_window_update,
-                frames.CONTINUATION: self._on_continuation,
-            },
-        )
+        self._frames = FrameReader()
 
     def __repr__(self) -> str:
         return f"Connection({self.phase.value}, streams {list(self._streams)})"
@@ -83,23 +70,14 @@ class Connection(Generic[Head]):
 
     def greet(self) -> None:
         """Send what a server begins with."""
-        limits = self._limits
-        values = {
-            frames.HEADER_TABLE_SIZE: MAX_TABLE_SIZE,
-            frames.MAX_CONCURRENT_STREAMS: limits.max_streams,
-            frames.INITIAL_WINDOW_SIZE: limits.stream_window,
-            frames.MAX_FRAME_SIZE: limits.max_frame,
-            frames.MAX_HEADER_LIST_SIZE: MAX_LIST_SIZE,
-        }
-        more = limits.connection_window - frames.DEFAULT_WINDOW
-        self.outbox.put(frames.settings(values) + frames.window_update(0, more))
+        self.outbox.put(greeting(self._limits))
 
     def receive(self, data: bytes) -> None:
         """Read what came in; whatever the client did wrong, this raises nothing."""
         if self.phase is ConnectionPhase.CLOSED:
             return
         try:
-            self._frames.read(data)
+            self._frames.read(data, self)
         except ConnectionFault as fault:
             self.fault = fault
             self.end(fault.code, str(fault))
@@ -140,9 +118,10 @@ class Connection(Generic[Head]):
         self.outbox.put(frames.goaway(self._streams.last_served, code, told))
         for stream in tuple(self._streams):
             stream.advance(StreamEvent.RESET)
-            self._drop(stream)
-            if stream.exchange is not None:
-                stream.exchange.reset()
+            self._drop_and_tell(stream)
+        # Whoever used this connection is not held any longer, and so need not wait for the collector.
+        self._accept = _accept_nobody
+        self.outbox.close()
 
     @property
     def streams(self) -> int:
@@ -163,6 +142,28 @@ class Connection(Generic[Head]):
         if length > limits.max_frame or (length > limits.max_header_block and kind in _CONTROL):
             raise wrong_size("a frame")
         self._assembly.check(kind, length, stream_id)
+
+    def frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        """Take a frame that is no data."""
+        match kind:
+            case frames.HEADERS:
+                self._on_headers(stream_id, flags, payload)
+            case frames.WINDOW_UPDATE:
+                self._on_window_update(stream_id, payload)
+            case frames.PING:
+                self._on_ping(stream_id, flags, payload)
+            case frames.SETTINGS:
+                self._on_settings(stream_id, flags, payload)
+            case frames.RST_STREAM:
+                self._on_reset(stream_id, payload)
+            case frames.CONTINUATION:
+                self._on_continuation(flags, payload)
+            case frames.GOAWAY:
+                self._on_goaway(stream_id, payload)
+            case frames.PRIORITY:
+                self._on_priority(stream_id, payload)
+            case _:
+                raise protocol_error("PUSH_PROMISE of a client")
 
     def unknown(self) -> None:
         """Hear of a frame that is passed over."""
@@ -222,7 +223,7 @@ class Connection(Generic[Head]):
         if block is not None:
             self._on_block(block)
 
-    def _on_continuation(self, _stream_id: int, flags: int, payload: bytes) -> None:
+    def _on_continuation(self, flags: int, payload: bytes) -> None:
         block = self._assembly.go_on(flags, payload)
         if block is not None:
             self._on_block(block)
@@ -254,7 +255,9 @@ class Connection(Generic[Head]):
         stream = Stream(stream_id, self.outbox.initial_window, self._limits.stream_window)
         stream.advance(StreamEvent.HEADERS)
         streams.add(stream)
-        stream.exchange = self._accept(stream, head)
+        exchange = self._accept(stream, head)
+        if stream.phase is not StreamPhase.CLOSED:
+            stream.exchange = exchange
         if block.flags & frames.END_STREAM:
             self._end_of_client(stream)
 
@@ -275,7 +278,7 @@ class Connection(Generic[Head]):
 
     # --- control frames ---
 
-    def _on_priority(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         """Pass over what RFC 9113 has taken back."""
         if not stream_id:
             raise protocol_error("PRIORITY on no stream")
@@ -286,7 +289,7 @@ class Connection(Generic[Head]):
                 raise wrong_size("PRIORITY")
             self._break(stream, ErrorCode.FRAME_SIZE_ERROR)
 
-    def _on_reset(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_reset(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != frames.RST_STREAM_SIZE:
             raise wrong_size("RST_STREAM")
         if self._streams.is_idle(stream_id):
@@ -297,9 +300,7 @@ class Connection(Generic[Head]):
             return
         self._patience.bear_reset()
         stream.advance(StreamEvent.RESET)
-        self._drop(stream)
-        if stream.exchange is not None:
-            stream.exchange.reset()
+        self._drop_and_tell(stream)
 
     def _on_settings(self, stream_id: int, flags: int, payload: bytes) -> None:
         if stream_id:
@@ -322,9 +323,6 @@ class Connection(Generic[Head]):
         if frames.INITIAL_WINDOW_SIZE in values:
             outbox.resize_windows(self._streams, values[frames.INITIAL_WINDOW_SIZE])
 
-    def _on_push_promise(self, _stream_id: int, _flags: int, _payload: bytes) -> None:
-        raise protocol_error("PUSH_PROMISE of a client")
-
     def _on_ping(self, stream_id: int, flags: int, payload: bytes) -> None:
         if stream_id:
             raise protocol_error("PING on a stream")
@@ -337,7 +335,7 @@ class Connection(Generic[Head]):
         self._patience.bear_ping(calls=bool(self._streams))
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
-    def _on_goaway(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         """Pass over what concerns servers that open streams; the client hangs up when it has done."""
         if stream_id:
             raise protocol_error("GOAWAY on a stream")
@@ -345,7 +343,7 @@ class Connection(Generic[Head]):
             raise wrong_size("GOAWAY")
         self._patience.spend()
 
-    def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
+    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != frames.WINDOW_UPDATE_SIZE:
             raise wrong_size("WINDOW_UPDATE")
         self._patience.spend()
@@ -377,9 +375,10 @@ class Connection(Generic[Head]):
     def _break(self, stream: Stream, code: ErrorCode) -> None:
         """Reset a stream by the fault of its client."""
         self._patience.spend()
+        exchange = stream.exchange
         self.reset(stream, code)
-        if stream.exchange is not None:
-            stream.exchange.reset()
+        if exchange is not None:
+            exchange.reset()
 
     def _sent_all(self, stream: Stream) -> None:
         """Hear that the last was sent on a stream; its client need not send the rest."""
@@ -388,10 +387,21 @@ class Connection(Generic[Head]):
         else:
             self._drop(stream)
 
+    def _drop_and_tell(self, stream: Stream) -> None:
+        exchange = stream.exchange
+        self._drop(stream)
+        if exchange is not None:
+            exchange.reset()
+
     def _drop(self, stream: Stream) -> None:
         self._streams.remove(stream)
+        stream.exchange = None  # which has the stream: they would keep each other
         if stream.queue:
             self.outbox.drop(stream)
 
     def _advance(self, event: ConnectionEvent) -> None:
         self.phase = CONNECTION[self.phase, event]
+
+
+def _accept_nobody(stream: Stream, _head: object) -> Exchange:
+    raise AssertionError(f"{stream} was opened on a connection that is closed")

@@ -36,22 +36,19 @@ class Listener(Protocol):
     def end_data(self) -> None:
         """Hear that it is complete."""
 
+    def frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        """Take any other frame."""
+
     def unknown(self) -> None:
         """Hear of a frame that is passed over."""
-
-
-Handler = Callable[[int, int, bytes], None]
-"""Takes a frame that is complete: its stream, its flags, its payload."""
 
 
 class FrameReader:
     """Reads one connection."""
 
-    __slots__ = ("_fresh", "_handlers", "_in_data", "_left", "_listener", "_padding", "_rest", "_wanted")
+    __slots__ = ("_fresh", "_in_data", "_left", "_padding", "_rest", "_wanted")
 
-    def __init__(self, listener: Listener, handlers: dict[int, Handler]) -> None:
-        self._listener = listener
-        self._handlers = handlers
+    def __init__(self) -> None:
         self._fresh = True
         self._rest = bytearray()
         """The beginning of what is not complete."""
@@ -63,8 +60,8 @@ class FrameReader:
         self._padding = 0
         """Bytes that are to come behind it."""
 
-    def read(self, data: bytes) -> None:
-        """Read what came in; raises ConnectionFault."""
+    def read(self, data: bytes, listener: Listener) -> None:
+        """Read what came in, and let the listener know; raises ConnectionFault."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -73,11 +70,11 @@ class FrameReader:
             self._rest.clear()
         at, size = 0, len(data)
         if self._fresh:
-            at = self._preface(data)
+            at = self._preface(data, listener)
         elif self._left or self._padding:
-            at = self._payload(data, 0)
+            at = self._payload(data, 0, listener)
         while size - at >= frames.HEAD_SIZE and not self._fresh:
-            after = self._frame(data, at)
+            after = self._frame(data, at, listener)
             if after == at:
                 break
             at = after
@@ -86,7 +83,7 @@ class FrameReader:
         if at < size:
             self._rest += data[at:]
 
-    def _preface(self, data: bytes) -> int:
+    def _preface(self, data: bytes, listener: Listener) -> int:
         """Read what a client begins with; return where its frames begin."""
         begun = data[: len(frames.PREFACE)]
         if not frames.PREFACE.startswith(begun):
@@ -94,15 +91,15 @@ class FrameReader:
         if len(begun) < len(frames.PREFACE):
             return 0
         self._fresh = False
-        self._listener.greeted()
+        listener.greeted()
         return len(begun)
 
-    def _frame(self, data: bytes, at: int) -> int:
+    def _frame(self, data: bytes, at: int, listener: Listener) -> int:
         """Read a frame; return where the next one begins, or `at` when more of this one is needed first."""
         high, low, kind, flags, stream_id = _unpack_head(data, at)
         length = high << 8 | low
         stream_id &= frames.STREAM_ID
-        self._listener.check(kind, length, stream_id)
+        listener.check(kind, length, stream_id)
         payload = at + frames.HEAD_SIZE
         if kind == frames.DATA:
             padded = 0
@@ -116,31 +113,30 @@ class FrameReader:
                 raise wrong_size("DATA")
             if padded > length:
                 raise protocol_error("more padding than there is room for")
-            self._listener.begin_data(stream_id, flags, length, padded)
+            listener.begin_data(stream_id, flags, length, padded)
             self._in_data = True
             self._left = length - padded
             self._padding = padded - 1 if padded else 0
-            return self._payload(data, payload)
-        handle = self._handlers.get(kind)
-        if handle is None:
-            self._listener.unknown()
+            return self._payload(data, payload, listener)
+        if kind > frames.CONTINUATION:
+            listener.unknown()
             self._left = length
-            return self._payload(data, payload)
+            return self._payload(data, payload, listener)
         after = payload + length
         if after > len(data):
             self._wanted = after - at
             return at
-        handle(stream_id, flags, data[payload:after])
+        listener.frame(kind, stream_id, flags, data[payload:after])
         return after
 
-    def _payload(self, data: bytes, at: int) -> int:
+    def _payload(self, data: bytes, at: int, listener: Listener) -> int:
         """Hand on as much of a payload as there is; return where reading goes on."""
         if self._left:
             end = min(at + self._left, len(data))
             size = end - at
             self._left -= size
             if self._in_data and size:
-                self._listener.data(memoryview(data)[at:end] if size >= LARGE else data[at:end])
+                listener.data(memoryview(data)[at:end] if size >= LARGE else data[at:end])
             at = end
         if not self._left:
             if self._padding:
@@ -149,5 +145,5 @@ class FrameReader:
                 at += skipped
             if not self._padding and self._in_data:
                 self._in_data = False
-                self._listener.end_data()
+                listener.end_data()
         return at

@@ -134,6 +134,11 @@ class Outbox:
                 raise _too_wide()
         self.pump()
 
+    def close(self) -> None:
+        """Hold nobody who used this any longer; what waits can still be taken."""
+        self._ended = _tell_nobody
+        self._blocked.clear()
+
     def drop(self, stream: Stream) -> None:
         """Forget what waits on a stream."""
         self._blocked.pop(stream.id, None)
@@ -205,3 +210,7 @@ class Outbox:
 
 def _too_wide() -> ConnectionFault:
     return ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window beyond all bounds")
+
+
+def _tell_nobody(_stream: Stream) -> None:
+    """Hear of a stream that ended after its connection."""

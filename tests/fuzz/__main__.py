@@ -1,8 +1,9 @@
 """Send a server mutated requests over both protocols, and see that it stays as it was.
 
-    python -m tests.fuzz --requests=1000000 --seed=7
+    python -m tests.fuzz --requests=1000000 --frames=1000000 --seed=7
 
-The requests are those of the differential test with one to four bytes, numbers or tokens changed. At the end
+The requests are those of the differential test with one to four bytes, numbers or tokens changed; the frames
+are of HTTP/2, and make calls of the same kind. At the end
 the process must be alive, its memory as it was after the first tenth, no request may have met an error that
 the server was not made for, and good requests must be served.
 """
@@ -21,6 +22,7 @@ from typing import Final
 from ..differential.models import write_repository
 from ..e2e.house import Server, serving
 from ..e2e.wire import infer
+from .frame_fuzz import FrameFuzz
 from .grpc_fuzz import GrpcFuzz
 from .http_fuzz import HttpFuzz
 from .tally import Tally
@@ -45,10 +47,11 @@ def house() -> Iterator[Server]:
             yield server
 
 
-async def fuzz(server: Server, rng: Random, requests: int, tally: Tally) -> None:
-    """Send so many requests over both protocols at the same time."""
+async def fuzz(server: Server, rng: Random, requests: int, frames: int, tally: Tally) -> None:
+    """Send so many requests over both protocols, and so many frames, at the same time."""
     over_http = int(requests * OVER_HTTP)
     async with asyncio.TaskGroup() as group:
+        group.create_task(FrameFuzz(server.grpc, rng, frames, tally).run())
         group.create_task(HttpFuzz(server.http, rng, over_http, tally).run())
         group.create_task(GrpcFuzz(server.grpc, rng, requests - over_http, tally).run())
 
@@ -59,6 +62,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     tally = Tally()
@@ -67,11 +71,12 @@ def main() -> int:
     with house() as server:
         for number in range(ROUNDS):
             rng = Random(f"{asked.seed}-{number}")
-            asyncio.run(fuzz(server, rng, asked.requests // ROUNDS, tally))
+            asyncio.run(fuzz(server, rng, asked.requests // ROUNDS, asked.frames // ROUNDS, tally))
             sizes.append(server.resident_bytes())
             good = infer(server.http, "fixed", GOOD)[0] == 200
             sys.stdout.write(
-                f"{tally.requests:10,} requests, {sizes[-1] >> 20:,} MiB, {time.monotonic() - began:,.0f} s, "
+                f"{tally.requests:10,} requests and frames, {sizes[-1] >> 20:,} MiB, "
+                f"{time.monotonic() - began:,.0f} s, "
                 f"{'a good request is served' if good else 'A GOOD REQUEST IS NOT SERVED'}\n"
             )
             sys.stdout.flush()

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -27,6 +28,8 @@ from deuteron.service.settings import (
     KeepaliveSettings,
     MetricsSettings,
 )
+
+from .lane_wire import Wire, connected
 
 HERE = "127.0.0.1"
 
@@ -85,6 +88,7 @@ def restored_logging() -> Iterator[None]:
 
 BuildDoorway = Callable[..., Awaitable[Doorway]]
 Open = Callable[..., Awaitable[HttpFront]]
+OpenLane = Callable[..., Awaitable[GrpcFront]]
 
 
 @pytest.fixture
@@ -168,3 +172,25 @@ async def metrics(doorway: Doorway) -> AsyncIterator[HttpFront]:
     await front.start()
     yield front
     await front.close(1.0)
+
+
+@pytest.fixture
+async def open_lane(doorway: Doorway) -> AsyncIterator[OpenLane]:
+    """Open gRPC doors with the lane, and with what keepalive is given."""
+    async with AsyncExitStack() as stack_:
+
+        async def open_(**keepalive: Any) -> GrpcFront:  # noqa: ANN401 - milliseconds, numbers and flags
+            settings = GrpcSettings(address=HERE, port=0, engine=GrpcEngine.LANE)
+            front = grpc_front(doorway, settings, KeepaliveSettings(**keepalive))
+            await front.start()
+            stack_.push_async_callback(front.close, 1.0)
+            return front
+
+        yield open_
+
+
+@pytest.fixture
+async def wire(open_lane: OpenLane) -> AsyncIterator[Wire]:
+    """Connect to such a door."""
+    async with connected(await open_lane()) as wire:
+        yield wire

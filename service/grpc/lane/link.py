@@ -90,7 +90,7 @@ class Link(asyncio.Protocol):
         """Whether `flush` is about to be called."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        """Hangs up on a client that does not greet, or read."""
+        """Hangs up on a client that does not greet, read, or go."""
 
     # --- what the transport says ---
 
@@ -112,8 +112,8 @@ class Link(asyncio.Protocol):
         self._is_woken = True
         connection.receive(data)
         self._is_woken = False
-        assert self._keeper is not None
-        self._keeper.heard()
+        if self._keeper is not None:
+            self._keeper.heard()
         if connection.outbox.waiting:
             self.flush()
         if connection.phase is ConnectionPhase.CLOSED:
@@ -129,6 +129,7 @@ class Link(asyncio.Protocol):
         self._transport = None
         if self._keeper is not None:
             self._keeper.stop()
+            self._keeper = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -218,7 +219,9 @@ class Link(asyncio.Protocol):
             log.debug("connection closed by the fault of its client: %s", fault)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
-            self._loop.call_later(LINGER_S, self.abort)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(LINGER_S, self.abort)
 
     def _unread(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

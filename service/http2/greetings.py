@@ -1,10 +1,12 @@
-"""What a client says about itself in SETTINGS."""
+"""What both sides say about themselves first: SETTINGS, and the window of the connection."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from . import frames
 from .errors import ConnectionFault, ErrorCode, calm_down, wrong_size
+from .headers import MAX_LIST_SIZE, MAX_TABLE_SIZE
+from .limits import Limits
 
 _BOUNDS: Final = {
     frames.ENABLE_PUSH: (range(2), ErrorCode.PROTOCOL_ERROR),
@@ -16,8 +18,21 @@ _BOUNDS: Final = {
 }
 
 
+def greeting(limits: Limits) -> bytes:
+    """Return what a server begins with."""
+    values = {
+        frames.HEADER_TABLE_SIZE: MAX_TABLE_SIZE,
+        frames.MAX_CONCURRENT_STREAMS: limits.max_streams,
+        frames.INITIAL_WINDOW_SIZE: limits.stream_window,
+        frames.MAX_FRAME_SIZE: limits.max_frame,
+        frames.MAX_HEADER_LIST_SIZE: MAX_LIST_SIZE,
+    }
+    more = limits.connection_window - frames.DEFAULT_WINDOW
+    return frames.settings(values) + frames.window_update(0, more)
+
+
 def read_settings(payload: bytes, most: int) -> Mapping[int, int]:
-    """Return what holds after a SETTINGS frame, unknown entries among it; raises ConnectionFault."""
+    """Return what a client says in a SETTINGS frame, unknown entries among it; raises ConnectionFault."""
     if len(payload) % frames.SETTING.size:
         raise wrong_size("SETTINGS")
     if len(payload) > most * frames.SETTING.size:

@@ -1,13 +1,9 @@
-"""System shared memory: POSIX segments that belong to somebody else, mapped so that tensors can lie in them.
+"""System shared memory: POSIX segments that belong to somebody else, read and written through their files.
 
-Inputs are views on the mapping: nothing is copied. The mapping lives as long as its last view, so forgetting
-a region while a request still reads from it does no harm, and needs no bookkeeping.
-
-Outputs are written through the descriptor rather than through the mapping. It is one copy either way, but a
-segment is a promise: one that was cut short, or for which the machine has no memory left, answers a write
-with an error, and an access to mapped memory with a signal that ends the server. For the same reason a region
-looks at the size of its segment each time it is used. What remains is a client that cuts its segment short
-while a model reads it; who is allowed to share memory with a server is trusted that far.
+A segment is a promise that its owner may break at any moment. Cut short, or promising more memory than there
+is, it answers a read or a write with an error, but an access to mapped memory with a signal that ends the
+server. So nothing is mapped: an input is copied once when its request is read, an output once when it is
+answered, and what a model has seen stays what it was, whatever the owner writes meanwhile.
 """
 
 import errno
@@ -23,33 +19,45 @@ from ..proto.shared_memory import RegionPart, out_of_bounds, segment_name
 from ..proto.tensor import Raw
 
 DIRECTORY: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX segments, whoever made them
-DESCRIPTORS: Final = 2
-"""File descriptors that a region holds: its own, and the one of Python's mapping."""
 
 
 class Region:
-    """A range of a segment, mapped under a name; it ends when nobody refers to it any more."""
+    """A range of a segment under a name; its file is closed when nobody refers to it any more."""
 
-    __slots__ = ("__weakref__", "_descriptor", "_mapping", "byte_size", "key", "name", "offset")
+    __slots__ = ("__weakref__", "_descriptor", "byte_size", "key", "name", "offset")
 
-    def __init__(self, name: str, key: str, offset: int, descriptor: int, mapping: mmap.mmap) -> None:
-        """Take over the descriptor of a segment, and the mapping of a range that begins at an offset."""
+    def __init__(self, name: str, key: str, descriptor: int, offset: int, byte_size: int) -> None:
+        """Take over the descriptor of a segment."""
         self.name = name
         self.key = key
         self.offset = offset
         """Where the range begins in the segment."""
-        self.byte_size = len(mapping)
+        self.byte_size = byte_size
         self._descriptor = descriptor
-        self._mapping = mapping
         weakref.finalize(self, os.close, descriptor)
 
-    def source(self, part: RegionPart) -> memoryview:
-        """Return a read-only view on a part; raises InferError unless it lies in the region, now."""
-        self._check(part)
-        return memoryview(self._mapping)[part.offset : part.offset + part.byte_size]
+    def read(self, part: RegionPart) -> bytes:
+        """Return what a part holds now; raises InferError unless it lies in region and segment."""
+        part.check_within(self.byte_size)
+        at = self.offset + part.offset
+        raw = os.pread(self._descriptor, part.byte_size, at)
+        if len(raw) < part.byte_size:
+            raw = self._read_on(raw, at, part.byte_size)
+        return raw
+
+    def _read_on(self, raw: bytes, at: int, byte_size: int) -> bytes:
+        """Return all bytes where one call did not: the system reads two gigabytes at most."""
+        pieces = [raw]
+        missing = byte_size - len(raw)
+        while missing and pieces[-1]:
+            pieces.append(os.pread(self._descriptor, missing, at + byte_size - missing))
+            missing -= len(pieces[-1])
+        if missing:
+            raise out_of_bounds(self.name)
+        return b"".join(pieces)
 
     def destination(self, part: RegionPart) -> "Room":
-        """Return a part to write to; raises InferError unless it lies in the region, now."""
+        """Return a part to write to; raises InferError unless it lies in the region, and in the segment."""
         self._check(part)
         return Room(self, part)
 
@@ -69,7 +77,7 @@ class Region:
 
     def _check(self, part: RegionPart) -> None:
         part.check_within(self.byte_size)
-        if self._mapping.size() < self.offset + part.offset + part.byte_size:
+        if os.fstat(self._descriptor).st_size < self.offset + part.offset + part.byte_size:
             raise out_of_bounds(self.name)
 
 
@@ -90,13 +98,19 @@ class Room:
         self.region.write(self.part, raw)
 
 
-def map_region(name: str, key: str, offset: int, byte_size: int) -> Region:
+def open_region(name: str, key: str, offset: int, byte_size: int) -> Region:
     """Return a range of the segment with a key under a name; raises InferError in Triton's words."""
     descriptor = _open(key, segment_name(name, key))
     try:
         if offset + byte_size > os.fstat(descriptor).st_size:
             raise invalid(f"failed to register shared memory region '{name}': invalid args")
-        return Region(name, key, offset, descriptor, _map(name, descriptor, offset, byte_size))
+        if not byte_size or offset % mmap.ALLOCATIONGRANULARITY:
+            # Triton maps regions, and such a range cannot be mapped.
+            reason = os.strerror(errno.EINVAL)
+            raise invalid(
+                f"failed to register shared memory region '{name}': unable to process address space{reason}"
+            )
+        return Region(name, key, descriptor, offset, byte_size)
     except InferError:
         os.close(descriptor)
         raise
@@ -119,17 +133,3 @@ def _open(key: str, segment: str) -> int:
         os.close(descriptor)
         raise failure
     return descriptor
-
-
-def _map(name: str, descriptor: int, offset: int, byte_size: int) -> mmap.mmap:
-    reason = os.strerror(errno.EINVAL)
-    if byte_size and offset % mmap.ALLOCATIONGRANULARITY == 0:  # Python takes a size of 0 for the whole file
-        try:
-            return mmap.mmap(descriptor, byte_size, offset=offset, access=mmap.ACCESS_READ)
-        except OSError as error:
-            reason = error.strerror or reason
-        except ValueError:
-            pass  # cut short since its size was looked at
-    raise invalid(
-        f"failed to register shared memory region '{name}': unable to process address space{reason}"
-    )

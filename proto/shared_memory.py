@@ -56,8 +56,8 @@ class Destination(Protocol):
 class Regions(Protocol):
     """Whoever keeps the registered regions."""
 
-    def source(self, part: RegionPart) -> memoryview:
-        """Return a read-only view on a part of a region; raises InferError where there is no such part."""
+    def read(self, part: RegionPart) -> bytes:
+        """Return what a part of a region holds now; raises InferError where there is no such part."""
 
     def destination(self, part: RegionPart) -> Destination:
         """Return a part of a region to write to; raises InferError where there is no such part."""
@@ -66,7 +66,7 @@ class Regions(Protocol):
 class _NoRegions:
     """The keeper of nothing."""
 
-    def source(self, part: RegionPart) -> memoryview:
+    def read(self, part: RegionPart) -> bytes:
         raise unknown_region(part.region)
 
     def destination(self, part: RegionPart) -> Destination:
@@ -79,11 +79,9 @@ NO_REGIONS: Final[Regions] = _NoRegions()
 def read_tensor(regions: Regions, part: RegionPart, datatype: Datatype, shape: Shape) -> Tensor:
     """Return the tensor that lies in a part of a region; raises InferError.
 
-    Nothing is copied but BYTES: their lengths are checked once and read again by the model, and what a client
-    shares it can change in between.
+    It is a copy: what a client shares it can change, and take away, while a model looks at it.
     """
-    view = regions.source(part)
-    return Tensor(datatype, shape, bytes(view) if datatype is Datatype.BYTES else view)
+    return Tensor(datatype, shape, regions.read(part))
 
 
 def write_tensor(name: str, tensor: Tensor, destination: Destination) -> None:

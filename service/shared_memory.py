@@ -6,7 +6,7 @@ there are only so many. Status tells what is there, allowed or not.
 
 Each request borrows what it uses, and gives it back before it is answered. A region that is forgotten in
 between stays, and is listed, until the last of its borrowers has done: so does Triton. This is about the name
-alone; the memory stays as long as anything looks at it.
+alone; the segment stays open as long as an output is to be written to it.
 
 Where there is no GPU there is no CUDA shared memory: its calls are answered as by a Triton that was built so.
 """
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Self
 
-from ..backends.shared_memory import DESCRIPTORS, Region, Room, map_region
+from ..backends.shared_memory import Region, Room, open_region
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.shared_memory import RegionPart, check_region_name, unknown_region
 
@@ -35,7 +35,7 @@ def _most_regions() -> int:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return MAX_REGIONS
-    return min(MAX_REGIONS, descriptors // (SHARE_OF_DESCRIPTORS * DESCRIPTORS))
+    return min(MAX_REGIONS, descriptors // SHARE_OF_DESCRIPTORS)
 
 
 class SharedMemory:
@@ -52,9 +52,9 @@ class SharedMemory:
         self._forgotten: set[str] = set()
         """Regions that go with their last borrower."""
 
-    def lend(self) -> "Loan":
-        """Return the regions for the length of one request."""
-        return Loan(self) if self._regions else _NO_LOAN
+    def lend(self) -> "Loan | None":
+        """Return the regions for the length of one request; None while there are none."""
+        return Loan(self) if self._regions else None
 
     def borrow(self, name: str) -> Region:
         """Return a region that is used until `give_back`; raises InferError where there is none."""
@@ -89,7 +89,7 @@ class SharedMemory:
                 Fault.UNAVAILABLE,
                 f"failed to register shared memory region '{name}': there are {self._most} regions already",
             )
-        self._regions[name] = map_region(name, key, offset, byte_size)
+        self._regions[name] = open_region(name, key, offset, byte_size)
 
     def unregister(self, name: str) -> None:
         """Forget a region, all of them for an empty name; one that is not known is forgotten already."""
@@ -144,9 +144,9 @@ class Loan:
         self._memory = memory
         self._borrowed: list[str] = []
 
-    def source(self, part: RegionPart) -> memoryview:
-        """Return a read-only view on a part of a region; raises InferError where there is no such part."""
-        return self._borrow(part).source(part)
+    def read(self, part: RegionPart) -> bytes:
+        """Return what a part of a region holds now; raises InferError where there is no such part."""
+        return self._borrow(part).read(part)
 
     def destination(self, part: RegionPart) -> Room:
         """Return a part of a region to write to; raises InferError where there is no such part."""
@@ -168,7 +168,3 @@ class Loan:
         region = self._memory.borrow(part.region)
         self._borrowed.append(part.region)
         return region
-
-
-_NO_LOAN: Final = Loan(SharedMemory())
-"""The loan of every request while there are no regions."""

@@ -11,6 +11,7 @@ from ...proto.errors import Fault, InferError
 from ...proto.message import Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
+from ...proto.shared_memory import NO_REGIONS
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
 from ..shared_memory import Loan
@@ -58,7 +59,7 @@ class Inference:
             )
         loan = self._memory.lend()
         try:
-            asked, forms = kserve_grpc.decode_infer(message, model, loan, raw_contents)
+            asked, forms = kserve_grpc.decode_infer(message, model, loan or NO_REGIONS, raw_contents)
             call = InferCall(self._gate, model, loan, deliver)
             if received is not None:
                 call.observation = self._observer.begin(GRPC, received, asked, model, metadata)
@@ -66,7 +67,8 @@ class Inference:
             call.forms = forms
             (call.observation or model).infer(asked, call)
         except BaseException:
-            loan.give_back()
+            if loan is not None:
+                loan.give_back()
             raise
         return call
 
@@ -79,7 +81,7 @@ class InferCall(SoleReply):
     asked: Request
     forms: OutputForms
 
-    def __init__(self, gate: Gate, model: Servable, loan: Loan, deliver: Deliver) -> None:
+    def __init__(self, gate: Gate, model: Servable, loan: Loan | None, deliver: Deliver) -> None:
         super().__init__()
         self._gate = gate
         self._model = model
@@ -116,5 +118,6 @@ class InferCall(SoleReply):
         self._deliver(answer)
 
     def _close(self) -> None:
-        self._loan.give_back()
+        if self._loan is not None:
+            self._loan.give_back()
         self._gate.leave()

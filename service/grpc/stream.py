@@ -22,6 +22,7 @@ from ...proto.message import Flow, Request, Response
 from ...proto.model_version import parse_model_version
 from ...proto.output_forms import OutputForms
 from ...proto.schema import grpc_service_pb2 as pb
+from ...proto.shared_memory import NO_REGIONS
 from ..doorway import Doorway
 from ..observer import GRPC, Observation
 from ..shared_memory import Loan
@@ -233,7 +234,9 @@ class Stream:
             self._forward(message, self._call.metadata)
         model = self._repository.find(message.model_name, parse_model_version(message.model_version))
         slot.loan = self._memory.lend()
-        slot.asked, slot.forms = kserve_grpc.decode_infer(message, model, slot.loan, raw_contents)
+        slot.asked, slot.forms = kserve_grpc.decode_infer(
+            message, model, slot.loan or NO_REGIONS, raw_contents
+        )
         slot.model = model
         if model.config.decoupled:
             slot.ordered = False

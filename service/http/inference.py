@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Final
 
@@ -15,6 +16,7 @@ from ...proto import kserve_http
 from ...proto.errors import Fault, InferError
 from ...proto.message import Request
 from ...proto.output_forms import OutputForms
+from ...proto.shared_memory import NO_REGIONS
 from ..doorway import Doorway
 from ..forwarding import HeaderForwarding
 from ..observer import HTTP, Observation
@@ -30,6 +32,8 @@ _JSON_LENGTH: Final = istr(kserve_http.HEADER)
 
 _JSON_HEAD: Final = head_of(HTTPStatus.OK, JSON)
 _BINARY_HEAD: Final = head_of(HTTPStatus.OK, BINARY, f"{kserve_http.HEADER}: %d\r\n")
+
+_NOTHING_LENT: Final = nullcontext()
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -62,8 +66,9 @@ class Inference:
             body = await self._decompress(body, encoding)
         # Only now: while the body was on its way another version may have taken the place of the first one.
         model = self.find(match)
-        with self.lend() as regions:
-            asked, forms = self.read(model, body, json_length, request.raw_headers, regions)
+        loan = self.lend()
+        with loan or _NOTHING_LENT:
+            asked, forms = self.read(model, body, json_length, request.raw_headers, loan)
             accepted = headers.get(hdrs.ACCEPT_ENCODING)
             observation = (
                 None if received is None else self.observe(received, asked, model, request.raw_headers)
@@ -87,16 +92,16 @@ class Inference:
         """
         return self._max_input_size if json_length is None else MAX_BODY_SIZE
 
-    def lend(self) -> Loan:
-        """Return the shared memory for the length of one request."""
+    def lend(self) -> Loan | None:
+        """Return the shared memory for the length of one request, None where there is none."""
         return self._memory.lend()
 
     def read(
-        self, model: Servable, body: bytes, json_length: str | None, headers: RawHeaders, regions: Loan
+        self, model: Servable, body: bytes, json_length: str | None, headers: RawHeaders, loan: Loan | None
     ) -> tuple[Request, OutputForms]:
         """Return the request that a body makes of a model, and the forms of its answer; raises InferError."""
         length = kserve_http.parse_json_length(json_length, len(body))
-        asked, forms = self._decoder.decode(body, length, model, regions)
+        asked, forms = self._decoder.decode(body, length, model, loan or NO_REGIONS)
         if self._forwarding is not None:
             asked.parameters = {**asked.parameters, **self._forwarding.select(headers)}
         return asked, forms

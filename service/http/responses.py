@@ -29,6 +29,11 @@ STALLED_S: Final = 60.0
 """How long a client may read nothing of a response that is still being written."""
 
 
+def goes_on(request: BaseRequest) -> bool:
+    """Whether the connection takes another request behind this one; none does while the server stops."""
+    return request.keep_alive and not request.protocol._close  # noqa: SLF001 - aiohttp tells it to nobody else
+
+
 class ReadyResponse(StreamResponse):
     """A response made of a head, which lacks only its last empty line, and the pieces of a body."""
 
@@ -48,7 +53,7 @@ class ReadyResponse(StreamResponse):
         if request.method == "HEAD":
             self._pieces = ()
         end = b"\r\n"
-        if self._keep_alive is None and request.keep_alive:
+        if self._keep_alive is None and goes_on(request):
             self._keep_alive = True
             if request.version == HttpVersion10:
                 end = b"Connection: keep-alive\r\n\r\n"
@@ -86,7 +91,7 @@ class ChunkedResponse(StreamResponse):
         # As for `ReadyResponse`, the fields of the base class are not used.
         self._request = request
         self._chunked_body = request.version != HttpVersion10
-        self._keep_alive = request.keep_alive and self._chunked_body
+        self._keep_alive = goes_on(request) and self._chunked_body
         framing = "Transfer-Encoding: chunked\r\n" if self._chunked_body else ""
         ending = "" if self._keep_alive else "Connection: close\r\n"
         self._unsent = (

@@ -7,10 +7,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from deuteron.backends.shared_memory import DIRECTORY, map_region
+from deuteron.backends.shared_memory import DIRECTORY, open_region
 from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.shared_memory import RegionPart
 
@@ -39,7 +38,7 @@ def segment(place: Path) -> Path:
 
 def refusal(key: str, offset: int = 0, byte_size: int = PAGE) -> tuple[Fault, str]:
     with pytest.raises(InferError) as refused:
-        map_region("r", key, offset, byte_size)
+        open_region("r", key, offset, byte_size)
     return refused.value.fault, refused.value.message
 
 
@@ -47,23 +46,19 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def mappings(segment: Path) -> int:
-    return Path("/proc/self/maps").read_text().count(segment.name)
-
-
-def test_what_the_owner_writes_is_seen_and_cannot_be_written_to(segment: Path) -> None:
-    region = map_region("r", f"/{segment.name}", PAGE, PAGE)
-    array = np.frombuffer(region.source(RegionPart("r", 8, 8)), np.uint8)
-    assert array.tolist() == [1] * 8
+def test_what_was_read_stays_what_it_was(segment: Path) -> None:
+    region = open_region("r", f"/{segment.name}", PAGE, PAGE)
+    part = RegionPart("r", 8, 8)
+    before = region.read(part)
     with segment.open("r+b") as file:
         file.seek(PAGE + 8)
         file.write(b"\7")
-    assert array[0] == 7
-    assert not array.flags.writeable
+    assert before == b"\1" * 8
+    assert region.read(part) == b"\7" + b"\1" * 7
 
 
 def test_what_is_written_lands_in_the_segment_and_nowhere_else(segment: Path) -> None:
-    region = map_region("r", segment.name, PAGE, PAGE)
+    region = open_region("r", segment.name, PAGE, PAGE)
     room = region.destination(RegionPart("r", 16, 8))
     assert room.byte_size == 8
     room.write(memoryview(b"\2\3\4"))
@@ -72,22 +67,19 @@ def test_what_is_written_lands_in_the_segment_and_nowhere_else(segment: Path) ->
     assert segment.read_bytes() == expected
 
 
-def test_a_region_lives_as_long_as_somebody_looks_at_it(segment: Path) -> None:
+def test_a_region_holds_one_descriptor_and_outlives_its_name(segment: Path) -> None:
     before = descriptors()
-    region = map_region("r", segment.name, 0, PAGE)
-    view = region.source(WHOLE)
-    del region
+    region = open_region("r", segment.name, 0, PAGE)
     segment.unlink()
-    assert bytes(view[:4]) == bytes(4)
-    assert mappings(segment) == 1
-    del view
-    assert mappings(segment) == 0
+    assert region.read(WHOLE) == bytes(PAGE)
+    assert descriptors() == before + 1
+    del region
     assert descriptors() == before
 
 
 def test_an_output_keeps_its_region(segment: Path) -> None:
     before = descriptors()
-    room = map_region("r", segment.name, 0, PAGE).destination(WHOLE)
+    room = open_region("r", segment.name, 0, PAGE).destination(WHOLE)
     room.write(b"\5")
     assert segment.read_bytes()[0] == 5
     del room
@@ -165,13 +157,14 @@ def test_a_range_that_cannot_be_mapped_is_refused(segment: Path, offset: int, by
     assert descriptors() == before
 
 
-def test_a_segment_cut_short_is_noticed_before_it_is_touched(segment: Path) -> None:
-    region = map_region("r", segment.name, 0, 2 * PAGE)
+def test_a_segment_cut_short_is_an_error_of_whoever_uses_it(segment: Path) -> None:
+    region = open_region("r", segment.name, 0, 2 * PAGE)
     room = region.destination(RegionPart("r", PAGE, PAGE))
     os.truncate(segment, PAGE)
-    assert len(region.source(WHOLE)) == PAGE
+    assert len(region.read(WHOLE)) == PAGE
     for use in (
-        lambda: region.source(RegionPart("r", PAGE, 1)),
+        lambda: region.read(RegionPart("r", PAGE, 1)),
+        lambda: region.read(RegionPart("r", 0, 2 * PAGE)),
         lambda: region.destination(RegionPart("r", 0, PAGE + 1)),
         lambda: room.write(b"\1"),
     ):
@@ -181,10 +174,17 @@ def test_a_segment_cut_short_is_noticed_before_it_is_touched(segment: Path) -> N
     assert segment.stat().st_size == PAGE
 
 
+def test_what_one_call_does_not_read_another_does(segment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, at: pread(descriptor, min(size, 3000), at))
+    region = open_region("r", segment.name, 0, 2 * PAGE)
+    assert region.read(RegionPart("r", 8, 2 * PAGE - 8)) == bytes(PAGE - 8) + b"\1" * PAGE
+
+
 def test_a_machine_without_memory_left_is_an_error_and_not_the_end(
     segment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = map_region("r", segment.name, 0, PAGE).destination(WHOLE)
+    room = open_region("r", segment.name, 0, PAGE).destination(WHOLE)
 
     def full(descriptor: int, raw: memoryview, at: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

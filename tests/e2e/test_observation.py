@@ -206,3 +206,16 @@ def test_each_request_is_a_line_of_the_access_log(pick: Pick, serve: Serve, tmp_
         ("gRPC", "repeat", "INVALID_ARG", 2),
     ]
     assert all(line["compute_infer_us"] <= line["total_us"] for line in lines[:2])
+
+
+def test_every_third_request_is_a_line_where_that_is_asked_for(
+    pick: Pick, serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "access.jsonl"
+    server = serve(pick("echo"), f"--access-log-file={path}", "--access-log-rate=3")
+    with Client("http", server) as client:
+        for number in range(7):
+            tensor = client.tensor("INPUT0", np.ones((1, 4), np.float32))
+            client.infer("echo", tensor, request_id=str(number))
+    stop(server)
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["2", "5"]

@@ -3,6 +3,7 @@
 import mmap
 import os
 import queue
+import threading
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.utils.shared_memory as shm
+from tritonclient.http import InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from .clients import LIBRARIES, Client
 from .house import Server, serving
@@ -64,7 +67,7 @@ def share() -> Iterator[Share]:
 
 def lying(client: Client, name: str, array: np.ndarray[Any, Any], region: str, offset: int = 0) -> Any:  # noqa: ANN401
     """Return an input that lies in a region."""
-    tensor = client.library.InferInput(name, list(array.shape), "INT32")
+    tensor = client.library.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     tensor.set_shared_memory(region, array.nbytes, offset)
     return tensor
 
@@ -82,9 +85,11 @@ def regions(client: Client) -> list[str]:
     return [each["name"] for each in told] if client.is_http else sorted(told.get("regions", {}))
 
 
-def mapped(server: Server, region: str) -> int:
-    """Return how many mappings the server has of a segment."""
-    return Path(f"/proc/{server.process.pid}/maps").read_text().count(region)
+def held(server: Server, region: str) -> int:
+    """Return how many files the server has open of a segment, and how many mappings it has of it."""
+    process = Path(f"/proc/{server.process.pid}")
+    links = [file.readlink() for file in (process / "fd").iterdir() if file.is_symlink()]
+    return sum(link.name == region for link in links) + (process / "maps").read_text().count(region)
 
 
 def test_tensors_travel_through_memory_both_ways(sharer: Client, share: Share) -> None:
@@ -180,7 +185,7 @@ def test_a_region_forgotten_during_a_request_lasts_until_its_answer(share: Share
         assert regions(client) == []
         assert shm.get_contents_as_numpy(results, np.int32, [2]).tolist() == [5, 6]
         client.infer("slow", client.tensor("INPUT0", array))
-        assert (mapped(sharing, given), mapped(sharing, taken)) == (0, 0)
+        assert (held(sharing, given), held(sharing, taken)) == (0, 0)
 
 
 def test_streams_share_memory_too(share: Share, sharing: Server) -> None:
@@ -252,6 +257,54 @@ def test_what_may_not_be_registered_is_refused_in_tritons_words(sharer: Client, 
     assert regions(sharer) == [given]
     unknown = sharer.refusal("get_system_shared_memory_status", "r")[1]
     assert unknown == "Unable to find system shared memory region: 'r'"
+
+
+def test_a_client_that_cuts_and_mends_its_segment_all_the_time_harms_nobody(
+    share: Share, sharing: Server
+) -> None:
+    """Memory that is mapped and cut off ends a process with a signal that Python cannot catch."""
+    large = np.zeros((8, 1 << 17), np.float32)
+    over = threading.Event()
+
+    def cut_and_mend(*segments: str) -> None:
+        while not over.is_set():
+            for segment in segments:
+                os.truncate(f"/dev/shm/{segment}", 0)
+                os.truncate(f"/dev/shm/{segment}", large.nbytes)
+
+    with Client("http", sharing) as http, Client("grpc", sharing) as client:
+        given, _ = share(client, large, size=large.nbytes)
+        taken, _ = share(client, size=large.nbytes)
+        hostile = threading.Thread(target=cut_and_mend, args=(given, taken))
+        hostile.start()
+        try:
+            told = {
+                refusal(
+                    asker,
+                    "echo",
+                    lying(asker, "INPUT0", large, given),
+                    wanted(asker, "OUTPUT0", taken, large.nbytes),
+                )
+                for _ in range(60)
+                for asker in (http, client)
+            }
+        finally:
+            over.set()
+            hostile.join()
+            http.call("unregister_system_shared_memory")
+    beyond = "Invalid offset + byte size for shared memory region: "
+    assert {text.partition("'")[0] for text in told} <= {"", beyond}
+    assert beyond in {text.partition("'")[0] for text in told}
+    assert sharing.process.poll() is None
+
+
+def refusal(client: Client, model: str, tensor: InferInput, output: InferRequestedOutput) -> str:
+    """Ask; return the message of the error, nothing where there was none."""
+    try:
+        client.infer(model, tensor, outputs=[output])
+    except InferenceServerException as error:
+        return str(error.message())
+    return ""
 
 
 def test_there_is_no_memory_of_gpus(sharer: Client, share: Share) -> None:

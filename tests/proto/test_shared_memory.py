@@ -55,8 +55,8 @@ class Keeper:
         self.memory = bytearray(64)
         self.asked: list[RegionPart] = []
 
-    def source(self, part: RegionPart) -> memoryview:
-        return self._view(part).toreadonly()
+    def read(self, part: RegionPart) -> bytes:
+        return bytes(self._view(part))
 
     def destination(self, part: RegionPart) -> Part:
         return Part(self._view(part))
@@ -113,12 +113,11 @@ WIRES = pytest.mark.parametrize("decode", [over_http, over_grpc])
 
 
 @WIRES
-def test_an_input_is_a_view_on_its_region(target: Target, keeper: Keeper, decode: Decode) -> None:
+def test_an_input_is_read_from_its_region(target: Target, keeper: Keeper, decode: Decode) -> None:
     keeper.memory[8:16] = A_ROW.tobytes()
     request, _ = decode(target, keeper, placed(offset=8, byte_size=8))
     array = request.inputs["A"].numpy()
     assert array.tolist() == A_ROW.tolist()
-    assert np.shares_memory(array, np.frombuffer(keeper.memory, np.uint8))
     assert not array.flags.writeable
     assert keeper.asked == [RegionPart("r", 8, 8)]
 
@@ -134,11 +133,13 @@ def test_a_part_without_a_size_is_empty_over_http(target: Target, keeper: Keeper
     assert request.inputs["A"].byte_size == 0
 
 
-def test_strings_are_copied_because_their_lengths_are_read_twice(keeper: Keeper) -> None:
+@pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.UINT8])
+def test_what_was_read_stays_what_it_was(keeper: Keeper, datatype: Datatype) -> None:
     keeper.memory[:6] = b"\2\0\0\0ab"
-    tensor = read_tensor(keeper, RegionPart("r", 0, 6), Datatype.BYTES, (1,))
-    keeper.memory[:4] = b"\xff" * 4
-    assert tensor.numpy().tolist() == [b"ab"]
+    shape = (1,) if datatype is Datatype.BYTES else (6,)
+    tensor = read_tensor(keeper, RegionPart("r", 0, 6), datatype, shape)
+    keeper.memory[:6] = b"\xff" * 6
+    assert bytes(tensor.raw) == b"\2\0\0\0ab"
 
 
 @WIRES
@@ -241,7 +242,7 @@ def test_a_part_passes_exactly_when_it_lies_inside(offset: int, byte_size: int, 
 
 
 def test_who_keeps_no_regions_knows_none() -> None:
-    for ask in (NO_REGIONS.source, NO_REGIONS.destination):
+    for ask in (NO_REGIONS.read, NO_REGIONS.destination):
         with pytest.raises(InferError) as refusal:
             ask(RegionPart("r", 0, 1))
         assert refusal.value.fault is Fault.NOT_FOUND

@@ -394,7 +394,8 @@ async def test_a_front_that_closes_answers_what_it_holds_and_ends_the_idle(
         await until(lambda: slow.busy)
         closing = asyncio.ensure_future(front.close(5))
         assert await idle.is_closed()
-        assert (await busy.response())[0] == 200
+        status, headers, _ = await busy.response()
+        assert (status, headers["connection"]) == (200, "close")
         assert await busy.is_closed()
         await asyncio.wait_for(closing, 1)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 from deuteron.service.http.front import HttpFront
 from deuteron.service.http.openapi import document
@@ -18,6 +20,13 @@ METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
     return document("1.2.3")
+
+
+def test_the_document_is_what_openapi_asks_for(described: dict[str, Any]) -> None:
+    validate(described)
+    broken = described | {"paths": {"/v2": {"get": {"parameters": [{"name": "nowhere"}]}}}}
+    with pytest.raises(OpenAPIValidationError):
+        validate(broken)
 
 
 async def test_the_document_is_served(http: HttpFront, described: dict[str, Any]) -> None:

@@ -75,6 +75,54 @@ def test_every_call_has_a_row_that_is_true() -> None:
     assert {status for _, _, status, _ in GRPC} == {"served"}
 
 
-@pytest.mark.parametrize("file", sorted({row[-1] for row in HTTP + GRPC}))
-def test_the_tests_that_are_named_are_there(file: str) -> None:
-    assert (ROOT / file).is_file()
+def words_of_path(template: str) -> str:
+    """Return the words at the end of a path, which a test of it cannot do without."""
+    return re.split(r"\]|\}", template)[-1].strip("/") or "/v2/models/"
+
+
+@pytest.mark.parametrize("row", HTTP, ids=lambda row: row[0])
+def test_the_test_of_a_route_asks_it(row: list[str]) -> None:
+    text = (ROOT / row[-1]).read_text()
+    _, template = row[0].split(" ")
+    assert any(words_of_path(path) in text for path in spelt_out_choices(template)), template
+
+
+def spelt_out_choices(template: str) -> list[str]:
+    """Return a template with each of the words that one of its braces stands for."""
+    choice = re.search(r"\{(\w+,\w+)\}$", template)
+    if choice is None:
+        return [template]
+    return [template[: choice.start()] + word for word in choice[1].split(",")]
+
+
+@pytest.mark.parametrize("row", GRPC, ids=lambda row: row[0])
+def test_the_test_of_a_call_makes_it(row: list[str]) -> None:
+    text = (ROOT / row[-1]).read_text()
+    method = row[0].rpartition("/")[2]
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method).lower()
+    assert any(word in text for word in (method, snake, CLIENT_CALLS.get(method, method))), method
+
+
+CLIENT_CALLS = {
+    "ServerLive": "is_server_live",
+    "ServerReady": "is_server_ready",
+    "ModelReady": "is_model_ready",
+    "ServerMetadata": "get_server_metadata",
+    "ModelMetadata": "get_model_metadata",
+    "ModelConfig": "get_model_config",
+    "ModelStatistics": "get_inference_statistics",
+    "ModelInfer": ".infer(",
+    "ModelStreamInfer": "stream_infer",
+    "RepositoryIndex": "get_model_repository_index",
+    "RepositoryModelLoad": "load_model",
+    "RepositoryModelUnload": "unload_model",
+    "LogSettings": "update_log_settings",
+    "TraceSetting": "update_trace_settings",
+    "SystemSharedMemoryStatus": "get_system_shared_memory_status",
+    "SystemSharedMemoryRegister": "register_system_shared_memory",
+    "SystemSharedMemoryUnregister": "unregister_system_shared_memory",
+    "CudaSharedMemoryStatus": "get_cuda_shared_memory_status",
+    "CudaSharedMemoryRegister": "register_cuda_shared_memory",
+    "CudaSharedMemoryUnregister": "unregister_cuda_shared_memory",
+}
+"""What the method is called in Triton's client."""

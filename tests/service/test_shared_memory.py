@@ -21,7 +21,7 @@ from deuteron.service.grpc.front import grpc_front
 from deuteron.service.http.door import http_front
 from deuteron.service.http.routes import match
 from deuteron.service.settings import GrpcEngine, GrpcSettings, HttpSettings, KeepaliveSettings
-from deuteron.service.shared_memory import SharedMemory
+from deuteron.service.shared_memory import Loan, SharedMemory
 
 HERE = "127.0.0.1"
 PAGE = mmap.ALLOCATIONGRANULARITY
@@ -42,6 +42,12 @@ def memory() -> SharedMemory:
     return SharedMemory(allowed=True)
 
 
+def lent(memory: SharedMemory) -> Loan:
+    loan = memory.lend()
+    assert loan is not None
+    return loan
+
+
 def refused(error: pytest.ExceptionInfo[InferError]) -> tuple[Fault, str]:
     return error.value.fault, error.value.message
 
@@ -54,8 +60,8 @@ def test_regions_are_found_by_name_and_listed_in_its_order(memory: SharedMemory,
         memory.register(name, segment.name, 0, 8)
     assert [region.name for region in memory.status("")] == ["B", "a", "b", "Ü"]
     assert [region.name for region in memory.status("a")] == ["a"]
-    with memory.lend() as regions:
-        assert len(regions.source(RegionPart("b", 4, 4))) == 4
+    with lent(memory) as regions:
+        assert len(regions.read(RegionPart("b", 4, 4))) == 4
         assert regions.destination(RegionPart("b", 4, 4)).byte_size == 4
 
 
@@ -74,26 +80,28 @@ def test_a_region_forgotten_while_it_is_lent_stays_until_all_is_given_back(
 ) -> None:
     memory.register("idle", segment.name, 0, 8)
     memory.register("r", segment.name, 0, 8)
-    with memory.lend() as first:
-        view = first.source(RegionPart("r", 0, 8))
+    with lent(memory) as first:
+        first.read(RegionPart("r", 0, 8))
         memory.unregister("")
         assert [region.name for region in memory.status("")] == ["r"]
-        with memory.lend() as second:
+        with lent(memory) as second:
             second.destination(RegionPart("r", 0, 8)).write(b"12345678")
             first.give_back()
             assert [region.name for region in memory.status("")] == ["r"]
     assert memory.status("") == []
-    assert bytes(view) == b"12345678"
+    assert segment.read_bytes()[:8] == b"12345678"
     memory.register("r", segment.name, 0, 4)
-    with memory.lend() as third, pytest.raises(InferError):
-        third.source(RegionPart("r", 0, 8))
+    with lent(memory) as third, pytest.raises(InferError):
+        third.read(RegionPart("r", 0, 8))
     memory.unregister("r")
     assert memory.status("") == []
 
 
-def test_who_is_lent_nothing_finds_nothing(memory: SharedMemory) -> None:
-    with memory.lend() as regions, pytest.raises(InferError) as error:
-        regions.source(RegionPart("r", 0, 8))
+def test_there_is_nothing_to_lend_while_there_are_no_regions(memory: SharedMemory, segment: Path) -> None:
+    assert memory.lend() is None
+    memory.register("other", segment.name, 0, 8)
+    with lent(memory) as regions, pytest.raises(InferError) as error:
+        regions.read(RegionPart("r", 0, 8))
     assert refused(error) == (Fault.NOT_FOUND, "Unable to find shared memory region: 'r'")
 
 
@@ -106,7 +114,7 @@ def test_what_could_not_be_registered_leaves_nothing_behind(memory: SharedMemory
 
 def test_there_are_only_so_many_regions(segment: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 128), hard))
     try:
         memory = SharedMemory(allowed=True)
         for number in range(32):

@@ -16,7 +16,8 @@ from typing import Final
 import structlog
 
 from ..backends.fingerprints import Fingerprints
-from ..backends.model_directory import list_repositories
+from ..backends.model_directory import list_repositories, look_again
+from ..backends.model_home import RemoteRepository
 from ..proto.model_id import ModelId
 from .repository import Repository
 
@@ -56,8 +57,9 @@ class Watch:
         return Changes(load=tuple(sorted(at_rest & set(found))), unload=tuple(sorted(at_rest - set(found))))
 
 
-def look(repositories: Sequence[Path], *, namespacing: bool = False) -> Look:
+def look(repositories: Sequence[Path | RemoteRepository], *, namespacing: bool = False) -> Look:
     """Return the models that can be told apart now; blocks. Raises InferError or OSError."""
+    look_again(repositories)
     listing = list_repositories(repositories, namespacing=namespacing)
     return {model: home.fingerprints() for model, home in listing.found.items()}
 

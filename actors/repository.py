@@ -22,7 +22,8 @@ import structlog
 
 from ..backends.bindings import Bindings, with_bindings
 from ..backends.catalog import Catalog
-from ..backends.model_directory import Listing, list_repositories
+from ..backends.model_directory import Listing, list_repositories, look_again
+from ..backends.model_home import RemoteRepository
 from ..backends.private_directory import NO_OVERRIDE, Override
 from ..proto.errors import InferError, internal, invalid
 from ..proto.model_id import ModelId
@@ -44,7 +45,7 @@ class Repository:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | RemoteRepository],
         catalog: Catalog,
         options: LoadOptions,
         bindings: Bindings | None = None,
@@ -113,7 +114,7 @@ class Repository:
 
     async def load_at_start(self, names: Iterable[str] | None) -> list[str]:
         """Load the models named, or all there are; return the names of those that failed."""
-        self._listing = self._list()
+        await self._list_again()
         for model in self._listing.ambiguous:
             async with self._registry.changing(model) as record:
                 record.failure = AMBIGUOUS
@@ -173,8 +174,12 @@ class Repository:
     def _list(self) -> Listing:
         return with_bindings(list_repositories(self.paths, namespacing=self.namespacing), self._bindings)
 
+    def _look_and_list(self) -> Listing:
+        look_again(self.paths)
+        return self._list()
+
     async def _list_again(self) -> None:
-        self._listing = await asyncio.to_thread(self._list)
+        self._listing = await asyncio.to_thread(self._look_and_list)
 
     async def _load_named(self, name: str, override: Override, *, from_load: bool) -> None:
         """Load every model of a name; there is one, unless repositories tell names apart."""

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from ..proto.config import Draft, ModelConfig, read_config
 from ..proto.config.platforms import VersionFiles
 from ..proto.config.text import MAX_TEXT_BYTES
 from ..proto.errors import Fault, InferError, invalid
 from ..proto.model_id import ModelId
 from .fingerprints import Fingerprints, take_fingerprints
-from .model_home import ModelHome
+from .model_home import ModelHome, RemoteRepository
+
+log: Final = structlog.get_logger("deuteron.repository")
 
 CONFIG_NAME: Final = "config.pbtxt"
 CONFIGS_NAME: Final = "configs"
@@ -145,27 +149,63 @@ def _read_bounded(file: Path) -> bytes:
         return opened.read(MAX_TEXT_BYTES + 1)
 
 
-def list_repositories(repositories: Iterable[Path], *, namespacing: bool = False) -> Listing:
-    """Return every model directory; raises InferError for a repository that is no directory.
+def list_repositories(
+    repositories: Iterable[Path | RemoteRepository], *, namespacing: bool = False
+) -> Listing:
+    """Return every model there is; raises InferError for a repository that is no directory.
 
-    With `namespacing` equal names in two repositories are two models.
+    Of a remote one that is every model there was when it was last looked at. With `namespacing` equal names
+    in two repositories are two models.
     """
-    found: dict[ModelId, ModelDirectory] = {}
+    found: dict[ModelId, ModelHome] = {}
     ambiguous: set[ModelId] = set()
     for repository in repositories:
-        if not repository.is_dir():
-            raise InferError(Fault.INTERNAL, f"repository path '{repository}' is not a valid directory")
-        for entry in sorted(repository.iterdir()):
-            if not entry.is_dir() or entry.name.startswith("."):
-                continue
-            directory = ModelDirectory(entry, str(repository) if namespacing else "")
-            if directory.id in found:
-                ambiguous.add(directory.id)
-            found[directory.id] = directory
+        namespace = str(repository) if namespacing else ""
+        for home in _models_of(repository, namespace):
+            if home.id in found:
+                ambiguous.add(home.id)
+            found[home.id] = home
     return Listing({id_: found[id_] for id_ in found if id_ not in ambiguous}, frozenset(ambiguous))
 
 
+def _models_of(repository: Path | RemoteRepository, namespace: str) -> Iterable[ModelHome]:
+    if isinstance(repository, Path):
+        return model_directories(repository, namespace)
+    return repository.models(namespace)
+
+
+def look_again(repositories: Iterable[Path | RemoteRepository]) -> None:
+    """Look what there is in the remote ones now; blocks.
+
+    One that cannot be looked at stays what it was: an outage takes nothing away. Raises InferError where it
+    was never seen.
+    """
+    for repository in repositories:
+        if isinstance(repository, Path):
+            continue
+        try:
+            repository.refresh()
+        except InferError as error:
+            if not repository.seen:
+                raise
+            log.warning("model repository stays as it was last seen", reason=error.message)
+
+
+def model_directories(repository: Path, namespace: str = "") -> list[ModelDirectory]:
+    """Return the models in a directory; raises InferError where it is none."""
+    if not repository.is_dir():
+        raise InferError(Fault.INTERNAL, f"repository path '{repository}' is not a valid directory")
+    return [
+        ModelDirectory(entry, namespace)
+        for entry in sorted(repository.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+
+
+def is_version_name(name: str) -> bool:
+    """Whether a directory of this name is a version: a plain number."""
+    return name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
+
+
 def _is_version(entry: Path) -> bool:
-    name = entry.name
-    plain = name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
-    return plain and entry.is_dir()
+    return is_version_name(entry.name) and entry.is_dir()

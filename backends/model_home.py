@@ -1,6 +1,6 @@
 """Where a model is at home, be it a directory or a function of this process: what loading needs of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -40,3 +40,20 @@ class ModelHome(Protocol):
 
     def labels(self, config: ModelConfig) -> Mapping[str, tuple[str, ...]]:
         """Return the lines of every output's label file; raises InferError where one cannot be used."""
+
+
+class RemoteRepository(Protocol):
+    """A model repository that is not on this machine."""
+
+    def __str__(self) -> str:
+        """Return its address."""
+
+    @property
+    def seen(self) -> bool:
+        """Whether it was ever looked at."""
+
+    def refresh(self) -> None:
+        """Look what there is now; blocks. Raises InferError where that cannot be seen, and then all stays."""
+
+    def models(self, namespace: str) -> Iterable[ModelHome]:
+        """Return the models that were there at the last look."""

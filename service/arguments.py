@@ -261,7 +261,7 @@ def _check(settings: Settings) -> None:
     """Raise `OptionError` for settings that cannot hold together."""
     repository = settings.repository
     for path in repository.paths if settings.exit_on_error else ():
-        if not Path(path).is_dir():
+        if isinstance(path, Path) and not path.is_dir():
             raise OptionError(f"--model-repository: repository path is not a valid directory: {path}")
     models = repository.startup_models
     if models and repository.control_mode is not ControlMode.EXPLICIT:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import __version__
 from ..actors.cache import LocalCache, Store
@@ -22,6 +23,9 @@ from ..actors.sharing import Sharing, Supply
 from ..backends.bindings import Bindings
 from ..backends.catalog import Catalog
 from ..backends.house import House
+from ..backends.model_home import RemoteRepository
+from ..backends.remote.address import Address
+from ..backends.remote.opening import open_repository
 from ..backends.sequence_store import SequenceStore
 from ..proto.errors import Fault, InferError
 from .access_log import AccessLog
@@ -144,10 +148,14 @@ class Stores:
     sequences: SequenceStore | None
 
 
+def _opened(place: Path | Address, cache: Path) -> Path | RemoteRepository:
+    return place if isinstance(place, Path) else open_repository(place, cache)
+
+
 def _repository(settings: Settings, house: House, bindings: Bindings | None, stores: Stores) -> Repository:
     chosen = settings.repository
     return Repository(
-        chosen.paths,
+        [_opened(each, chosen.cache) for each in chosen.paths],
         Catalog(settings.backends, house, bindings),
         LoadOptions(
             auto_complete=chosen.auto_complete,
@@ -198,7 +206,7 @@ async def _watch(repository: Repository, settings: Settings) -> Watch | None:
     """Return the watch on the repositories, None where nobody polls them."""
     chosen = settings.repository
     polls = chosen.control_mode is ControlMode.POLL and chosen.poll_s > 0
-    there = all(path.is_dir() for path in chosen.paths)
+    there = all(path.is_dir() for path in chosen.paths if isinstance(path, Path))
     return await first_watch(repository) if polls and there else None
 
 

@@ -26,10 +26,17 @@ GROUPS: Final = (
             Option(
                 "model-repository",
                 values.REPOSITORY,
-                f"Directory of models. {REPEATABLE} A model found in two of them is not served, "
-                "unless names are told apart by --model-namespacing.",
+                "Directory of models, or s3://bucket/path, gs://bucket/path, as://account/container/path, or "
+                f"the http(s) address of a .zip or .tar.gz. {REPEATABLE} A model found in two of them is not "
+                "served, unless names are told apart by --model-namespacing.",
                 "repository.paths",
                 repeatable=True,
+            ),
+            Option(
+                "repository-cache",
+                values.DIRECTORY,
+                "Directory for what is fetched of remote repositories; deuteron's own option.",
+                "repository.cache",
             ),
             Option(
                 "model-store",

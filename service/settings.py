@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from ..backends.remote.address import Address
 from ..proto.trace_level import TraceLevel
 from .policy import Policy
 
@@ -157,7 +158,9 @@ class MetricsSettings:
 class RepositorySettings:
     """Where models come from and how they are loaded."""
 
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Path | Address, ...] = ()
+    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "deuteron")
+    """Where what is fetched of remote repositories is kept."""
     control_mode: ControlMode = ControlMode.NONE
     startup_models: tuple[str, ...] = ()
     """Models to load at the start in explicit mode; `*` alone is all of them."""

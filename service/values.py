@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
+from ..backends.remote.address import Address, AddressError, is_remote, parse_address
 from ..proto.trace_level import TraceLevel
 from .header_pattern import compile_pattern
 from .policy import Group
@@ -115,13 +116,14 @@ def _read_config_name(text: str) -> str:
     return text
 
 
-def read_repository(text: str) -> Path:
-    """Return the path of a model repository on this machine."""
-    if "://" in text:
-        raise OptionError(
-            f"remote model repositories are not available in this version of deuteron. Got {text}"
-        )
-    return Path(text)
+def read_repository(text: str) -> Path | Address:
+    """Return the path of a model repository on this machine, or the address of one elsewhere."""
+    if not is_remote(text):
+        return Path(text)
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise OptionError(str(error)) from None
 
 
 def _read_grpc_threads(text: str) -> int:
@@ -329,6 +331,7 @@ COUNT: Final = Kind("integer", lambda text: max(0, read_int(text)))
 MILLISECONDS: Final = Kind("milliseconds", read_int)
 THREADS: Final = Kind("integer", lambda text: max(1, read_int(text)))
 VERBOSITY: Final = Kind("integer", _read_verbosity)
+DIRECTORY: Final = Kind("path", Path)
 REPOSITORY: Final = Kind("path", read_repository)
 CONTROL_MODE: Final = Kind(
     "none|poll|explicit", _word_of(ControlMode, "invalid argument for --model-control-mode")

@@ -137,7 +137,7 @@ async def test_a_model_that_is_gone_is_unloaded_and_forgiven(
     await follow()
     assert not repository.ready
     shutil.rmtree(broken)
-    shutil.rmtree(repository.paths[0] / "identity")
+    shutil.rmtree(broken.with_name("identity"))
     assert await follow() == Changes(unload=(ModelId("broken"), IDENTITY))
     assert repository.versions("identity") == ()
     await repository.close()

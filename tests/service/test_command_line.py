@@ -174,7 +174,9 @@ def test_the_storage_uri_of_the_environment_stands_in_for_a_repository(tmp_path:
     [
         ([], "--model-repository must be specified"),
         (["--model-repository=/no/such"], "repository path is not a valid directory: /no/such"),
-        (["--model-repository=s3://models"], "remote model repositories are not available"),
+        (["--model-repository=ftp://models"], "a remote repository is at s3://, gs://, as:// or http(s)://"),
+        (["--model-repository=as://account"], "expected as://account/container[/path]"),
+        (["--model-repository=https://here/models"], "an archive must end in one of .zip"),
         (["models"], "Unexpected argument: models"),
         (["-p"], "Unexpected argument: -p"),
         (["--"], "Unexpected argument: --"),

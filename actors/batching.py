@@ -85,7 +85,7 @@ class DynamicBatcher:
         self._largest_preferred = max(self._preferred, default=self._limit)
         self._delay: Final[Nanoseconds] = batching.max_queue_delay_us * MICROSECOND
         self._signature = signature
-        self._queue = PriorityQueue.of(batching)
+        self._queue = PriorityQueue(batching)
         self._wake_at: Instant | None = None
 
     def __len__(self) -> int:

@@ -271,7 +271,10 @@ class Conductor:
         if response.error is not None:
             cancelled = response.error.fault is Fault.CANCELLED
             took = now() - self._job.arrived
-            self._ensemble.statistics.failed(took, "CANCELED" if cancelled else "OTHER")
+            statistics = self._ensemble.statistics
+            statistics.failed(took, "CANCELED" if cancelled else "OTHER")
+            if not cancelled:
+                statistics.failures["OTHER"] += 1  # metrics tell the step's failure too, as Triton's do
         elif not self._unsettled:
             self._count()
         self._ensemble.arrived(self._job)

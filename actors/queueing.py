@@ -9,8 +9,9 @@ where the policy sets no time a client's wish has no effect, as in Triton.
 """
 
 import heapq
+from bisect import insort
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count, islice
 from typing import Final
 
@@ -23,6 +24,8 @@ from .schedule import Job, Reject
 
 NO_LEVELS: Final = 0
 """The one level of a model without priorities."""
+LEVELS_KEPT: Final = 64
+"""Levels that are kept though nobody waits at them."""
 
 
 class _Level:
@@ -46,39 +49,45 @@ class _Level:
 class PriorityQueue:
     """Jobs in order of service, under one policy for each level."""
 
-    __slots__ = ("_deadlines", "_default_level", "_levels", "_size", "_tiebreak")
+    __slots__ = (
+        "_batching",
+        "_deadlines",
+        "_default_level",
+        "_levels",
+        "_order",
+        "_prune_at",
+        "_size",
+        "_tiebreak",
+    )
 
-    def __init__(self, default_level: int, policies: Mapping[int, QueuePolicy]) -> None:
-        self._default_level = default_level
-        self._levels = {level: _Level(policies[level]) for level in sorted(policies)}
+    def __init__(self, batching: DynamicBatching) -> None:
+        self._batching = batching
+        self._default_level = batching.default_priority_level if batching.priority_levels else NO_LEVELS
+        self._levels: dict[int, _Level] = {}
+        """Those that somebody has waited at; a configuration may allow 2⁶⁴."""
+        self._order: list[int] = []
+        self._prune_at = LEVELS_KEPT
         self._deadlines: list[tuple[Instant, int, Job]] = []
         self._tiebreak = count()
         self._size = 0
-
-    @classmethod
-    def of(cls, batching: DynamicBatching) -> "PriorityQueue":
-        """Return the queue a configuration describes."""
-        levels = range(1, batching.priority_levels + 1) if batching.priority_levels else (NO_LEVELS,)
-        policies = {
-            level: batching.priority_queue_policy.get(level, batching.default_queue_policy)
-            for level in levels
-        }
-        return cls(batching.default_priority_level if batching.priority_levels else NO_LEVELS, policies)
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Job]:
         """Every job, in order of service."""
-        for level in self._levels.values():
+        for number in self._order:
+            level = self._levels[number]
             yield from level.waiting
             yield from level.delayed
 
     def push(self, job: Job, now: Instant) -> None:
         """Take a job to the end of its level; raises InferError(UNAVAILABLE) when that level is full."""
         wish = job.request.priority
-        job.level = wish if wish in self._levels else self._default_level
-        level = self._levels[job.level]
+        job.level = wish if 0 < wish <= self._batching.priority_levels else self._default_level
+        level = self._levels.get(job.level)
+        if level is None:
+            level = self._open(job.level)
         if len(level) >= level.capacity:
             raise queue_full(job.request)
         job.queued = now
@@ -136,6 +145,22 @@ class PriorityQueue:
         for job in jobs:
             assert not job.answered, "an answered job still waits"
             assert job.deadline is None or id(job) in known, "a deadline nobody watches"
+
+    def _open(self, number: int) -> _Level:
+        """Return a level that is not kept yet."""
+        if len(self._levels) >= self._prune_at:
+            self._prune()
+        batching = self._batching
+        policy = batching.priority_queue_policy.get(number, batching.default_queue_policy)
+        level = self._levels[number] = _Level(policy)
+        insort(self._order, number)
+        return level
+
+    def _prune(self) -> None:
+        """Forget the levels that nobody waits at."""
+        self._levels = {number: level for number, level in self._levels.items() if len(level)}
+        self._order = sorted(self._levels)
+        self._prune_at = 2 * max(LEVELS_KEPT, len(self._levels))
 
     def _drop(self, job: Job) -> None:
         level = self._levels[job.level]

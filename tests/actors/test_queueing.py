@@ -3,10 +3,10 @@
 import pytest
 
 from deuteron.actors.clock import MICROSECOND
-from deuteron.actors.queueing import PriorityQueue
+from deuteron.actors.queueing import LEVELS_KEPT, PriorityQueue
 from deuteron.actors.reply import Reply
 from deuteron.actors.schedule import Job
-from deuteron.proto.config.model_config import QueuePolicy, TimeoutAction
+from deuteron.proto.config.model_config import DynamicBatching, QueuePolicy, TimeoutAction
 from deuteron.proto.errors import InferError
 from deuteron.proto.message import Request, Response
 
@@ -33,7 +33,7 @@ def names(queue: PriorityQueue) -> list[str]:
 
 def test_higher_priorities_are_served_first_and_equals_in_order() -> None:
     """Level 1 before level 2; unknown levels and none are the default."""
-    queue = PriorityQueue(2, dict.fromkeys((1, 2, 3), QueuePolicy()))
+    queue = PriorityQueue(DynamicBatching(priority_levels=3, default_priority_level=2))
     for name, priority in (("a", 3), ("b", 0), ("c", 1), ("d", 2), ("e", 9), ("f", 1)):
         queue.push(job(name, priority), 0)
     assert names(queue) == ["c", "f", "b", "d", "e", "a"]
@@ -43,7 +43,10 @@ def test_higher_priorities_are_served_first_and_equals_in_order() -> None:
 
 def test_a_level_refuses_beyond_its_bound_with_the_id_of_the_request() -> None:
     """The bound is that of the level alone."""
-    queue = PriorityQueue(1, {1: QueuePolicy(max_queue_size=1), 2: QueuePolicy()})
+    policies = {1: QueuePolicy(max_queue_size=1)}
+    queue = PriorityQueue(
+        DynamicBatching(priority_levels=2, default_priority_level=1, priority_queue_policy=policies)
+    )
     queue.push(job("a", 1), 0)
     queue.push(job("b", 2), 0)
     with pytest.raises(InferError, match=r"^\[request id: c\] Exceeds maximum queue size$"):
@@ -52,7 +55,7 @@ def test_a_level_refuses_beyond_its_bound_with_the_id_of_the_request() -> None:
 
 def test_a_job_that_waited_too_long_is_rejected() -> None:
     """Exactly when its time is over, not before."""
-    queue = PriorityQueue(0, {0: QueuePolicy(default_timeout_us=10)})
+    queue = PriorityQueue(DynamicBatching(default_queue_policy=QueuePolicy(default_timeout_us=10)))
     queue.push(job("a"), 0)
     assert queue.next_deadline() == 10 * MICROSECOND
     assert list(queue.expire(10 * MICROSECOND - 1)) == []
@@ -63,7 +66,10 @@ def test_a_job_that_waited_too_long_is_rejected() -> None:
 
 def test_a_delayed_job_is_served_after_all_that_did_not_wait_too_long() -> None:
     """It keeps its level, and no clock runs for it any more."""
-    queue = PriorityQueue(1, dict.fromkeys((1, 2), QueuePolicy(TimeoutAction.DELAY, default_timeout_us=10)))
+    policy = QueuePolicy(TimeoutAction.DELAY, default_timeout_us=10)
+    queue = PriorityQueue(
+        DynamicBatching(priority_levels=2, default_priority_level=1, default_queue_policy=policy)
+    )
     queue.push(job("late", 1), 0)
     queue.push(job("timely", 1), 5 * MICROSECOND)
     queue.push(job("lower", 2), 5 * MICROSECOND)
@@ -90,17 +96,33 @@ def test_a_request_may_wish_for_a_shorter_wait_only(
 ) -> None:
     """Its timeout counts where the policy allows it, where there is one and it is longer."""
     policy = QueuePolicy(default_timeout_us=default_us, allow_timeout_override=override)
-    queue = PriorityQueue(0, {0: policy})
+    queue = PriorityQueue(DynamicBatching(default_queue_policy=policy))
     queue.push(job("a", timeout_us=wish_us), 0)
     assert queue.next_deadline() == (None if deadline is None else deadline * MICROSECOND)
 
 
 def test_a_withdrawn_job_is_gone_and_so_is_its_deadline() -> None:
     """Nobody is rejected who is not there."""
-    queue = PriorityQueue(0, {0: QueuePolicy(default_timeout_us=10)})
+    queue = PriorityQueue(DynamicBatching(default_queue_policy=QueuePolicy(default_timeout_us=10)))
     waiting = job("a")
     queue.push(waiting, 0)
     assert queue.remove(waiting.request) is waiting
     assert queue.remove(waiting.request) is None
     assert queue.next_deadline() is None
     assert list(queue.expire(10**9)) == []
+
+
+def test_there_may_be_as_many_levels_as_a_number_has_room_for() -> None:
+    """Only those are kept that somebody waits at, and a few more."""
+    most = 2**64 - 1
+    queue = PriorityQueue(DynamicBatching(priority_levels=most, default_priority_level=2**32))
+    for name, priority in (("last", most), ("default", 0), ("first", 1)):
+        queue.push(job(name, priority), 0)
+    assert names(queue) == ["first", "default", "last"]
+    for priority in range(2, 10 * LEVELS_KEPT):
+        queue.push(job("passing", priority), 0)
+        assert [each.request.id for each in queue.take(2)] == ["first", "passing"]
+        queue.push(job("first", 1), 0)
+        queue.check()
+    assert len(queue._levels) <= 2 * LEVELS_KEPT
+    assert names(queue) == ["first", "default", "last"]

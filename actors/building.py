@@ -10,7 +10,7 @@ version be built after all, it is taken down at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -18,12 +18,15 @@ from typing import Final
 import structlog
 
 from ..backends.selftest import golden_cases
-from ..proto.errors import Fault, InferError, invalid
+from ..proto.config.canary import CanaryPolicy, canary_policy
+from ..proto.errors import Fault, InferError
 from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
+from .load_errors import load_failed
 from .loading import Loader, LoadOptions
 from .records import LAST_LOAD_FAILED, ModelRecord, VersionRecord, on_one_line, titled
-from .servable import Rearrangeable, Servable
+from .rollout import Rollouts, check_fits
+from .servable import Loaded, Rearrangeable, Servable
 from .serving import Serving
 from .sources import Source
 from .verification import verify
@@ -44,45 +47,64 @@ class Builder:
         self._turns = asyncio.Semaphore(max(1, options.threads))
         self._timeout_s = options.timeout_s
         self._retries = options.retries
-        self._overdue: set[asyncio.Task[Servable]] = set()
+        self._overdue: set[asyncio.Task[Loaded]] = set()
+        self.rollouts = Rollouts(serving)
+        """New versions that are tried before they take the place of others."""
 
     async def bring_up(self, record: ModelRecord, source: Source, versions: Iterable[int]) -> bool:
         """Serve these versions, and no others, as the source has them; return whether that changed anything.
 
         Raises InferError where one of them cannot be built; then what served goes on.
         """
-        selected = set(versions)
-        fresh = [
-            version
-            for version in sorted(selected)
-            if version not in record.serving or not source.has_same(version, record.loaded)
-        ]
+        model, selected = source.home.id, set(versions)
+        fresh = _fresh(record, source, selected)
+        if model in self.rollouts:
+            if not fresh:
+                return False
+            self.rollouts.end(model, "another load came")
+            fresh = _fresh(record, source, selected)
+        built, trial = await self._build_all(record, source, fresh, max(selected))
+        for version in selected & record.versions.keys():
+            record.versions[version].reason = ""
+        dropped = sorted(set(record.serving) - selected)
+        for version, servable in built.items():
+            if trial is None or servable is not trial[0]:
+                self._serving.begin(record, version, servable)
+        if trial is not None:
+            self.rollouts.begin(model, record, *trial, dropped)
+            return True
+        for version in dropped:
+            self._serving.retire(record, version)
+        return bool(built or dropped)
+
+    async def _build_all(
+        self, record: ModelRecord, source: Source, fresh: Sequence[int], latest: int
+    ) -> tuple[dict[int, Loaded], tuple[Loaded, CanaryPolicy] | None]:
+        """Return versions that are to be put in service, and which of them is to be tried, and how.
+
+        Raises InferError where one cannot be built, and then lets go of all.
+        """
         for version in fresh:
             entry = record.versions.setdefault(version, VersionRecord())
             if entry.phase is not VersionPhase.READY:
                 entry.step(VersionEvent.LOAD)
-        outcomes = await asyncio.gather(*(self._attempt(record, source, version) for version in fresh))
+        attempts = await asyncio.gather(*(self._attempt(record, source, version) for version in fresh))
+        outcomes = dict(zip(fresh, attempts, strict=True))
+        failures = {version: each for version, each in outcomes.items() if isinstance(each, Exception)}
         built = {
             version: each
-            for version, each in zip(fresh, outcomes, strict=True)
+            for version, each in outcomes.items()
             if not isinstance(each, Exception) and each is not record.serving.get(version)
         }
-        failures = {
-            version: each
-            for version, each in zip(fresh, outcomes, strict=True)
-            if isinstance(each, Exception)
-        }
+        trial = None
+        try:
+            trial = _trial(record, built, latest)
+        except InferError as error:
+            failures[latest] = error
         if failures:
             self._give_up(source.home.id, record, built, failures)
-            raise _load_error(source.home.id, failures)
-        for version, servable in built.items():
-            self._serving.begin(record, version, servable)
-        for version in selected:
-            record.versions[version].reason = ""
-        dropped = set(record.serving) - selected
-        for version in dropped:
-            self._serving.retire(record, version)
-        return bool(built or dropped)
+            raise load_failed(source.home.id, failures)
+        return built, trial
 
     @asynccontextmanager
     async def lent_turn(self) -> AsyncIterator[None]:
@@ -98,11 +120,12 @@ class Builder:
 
     async def close(self) -> None:
         """Wait no longer for what was given up."""
+        await self.rollouts.close()
         for task in self._overdue:
             task.cancel()
         await asyncio.gather(*self._overdue, return_exceptions=True)
 
-    async def _attempt(self, record: ModelRecord, source: Source, version: int) -> Servable | Exception:
+    async def _attempt(self, record: ModelRecord, source: Source, version: int) -> Loaded | Exception:
         """Build a version, if need be in several attempts; return the error of the last."""
         retries = self._retries
         while True:
@@ -119,7 +142,7 @@ class Builder:
                     reason=on_one_line(titled(error)),
                 )
 
-    async def _build(self, record: ModelRecord, source: Source, version: int) -> Servable:
+    async def _build(self, record: ModelRecord, source: Source, version: int) -> Loaded:
         served = record.serving.get(version)
         async with self._turns:
             task = asyncio.create_task(self._made(served, record.loaded, source, version))
@@ -137,7 +160,7 @@ class Builder:
 
     async def _made(
         self, served: Servable | None, loaded: Source | None, source: Source, version: int
-    ) -> Servable:
+    ) -> Loaded:
         """Return a version as a source has it, which serves and knows its golden cases.
 
         It is the one that is found already, where nothing but its instances is to change.
@@ -159,7 +182,7 @@ class Builder:
             raise
         return servable
 
-    def _take_down(self, served: Servable | None, task: "asyncio.Task[Servable]") -> None:
+    def _take_down(self, served: Servable | None, task: "asyncio.Task[Loaded]") -> None:
         self._overdue.discard(task)
         if not task.cancelled() and task.exception() is None and task.result() is not served:
             self._serving.discard(task.result())
@@ -168,7 +191,7 @@ class Builder:
         self,
         model: ModelId,
         record: ModelRecord,
-        built: Mapping[int, Servable],
+        built: Mapping[int, Loaded],
         failures: Mapping[int, Exception],
     ) -> None:
         """Note why versions could not load, and let go of their siblings that could."""
@@ -187,9 +210,27 @@ class Builder:
         record.refresh()
 
 
-def _load_error(model: ModelId, failures: Mapping[int, Exception]) -> InferError:
-    reasons = "".join(
-        f"version {version} is at UNAVAILABLE state: {titled(error)};\n"
-        for version, error in failures.items()
-    )
-    return invalid(f"load failed for model '{model}': {reasons}")
+def _fresh(record: ModelRecord, source: Source, selected: Iterable[int]) -> list[int]:
+    """Return the versions, ascending, that do not serve already as a source has them."""
+    return [
+        version
+        for version in sorted(selected)
+        if version not in record.serving or not source.has_same(version, record.loaded)
+    ]
+
+
+def _trial(
+    record: ModelRecord, built: Mapping[int, Loaded], latest: int
+) -> tuple[Loaded, CanaryPolicy] | None:
+    """Return the version that is to be tried before it takes the place of the latest, and how; None for none.
+
+    Raises InferError where the two cannot be asked the same.
+    """
+    new, old = built.get(latest), record.latest
+    if new is None or old is None or old.version > new.version:
+        return None
+    policy = canary_policy(new.config.parameters)
+    if policy is None:
+        return None
+    check_fits(old.config, new.config)
+    return new, policy

@@ -34,7 +34,7 @@ from .ordering import Line
 from .reply import Reply
 from .schedule import Job
 from .schedules import is_ordered
-from .servable import Rearrangeable, Servable
+from .servable import Loaded, Rearrangeable
 from .statistics import Statistics
 
 log: Final = structlog.get_logger("deuteron.cache")
@@ -83,7 +83,7 @@ class CachedVersion:
         "version",
     )
 
-    def __init__(self, model: Servable, store: Store) -> None:
+    def __init__(self, model: Loaded, store: Store) -> None:
         self.name = model.name
         self.version = model.version
         self.config: ModelConfig = model.config

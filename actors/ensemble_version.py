@@ -22,6 +22,7 @@ from .reply import Reply
 from .router import stopped
 from .schedule import Job
 from .servable import Find, Servable
+from .split import Split, chosen
 from .statistics import Statistics
 from .step_limit import StepLimit
 
@@ -90,6 +91,8 @@ class EnsembleVersion:
         if self._mailbox.closed:
             raise stopped(request)
         models = [self._find(step.model_name, step.model_version) for step in self._graph.steps]
+        if any(isinstance(model, Split) for model in models):
+            models = chosen(models, request)
         conductor = Conductor(self, job, Trip(self._graph, request.requested_outputs), models)
         self._travelling[id(request)] = conductor
         conductor.begin()

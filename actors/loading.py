@@ -51,7 +51,7 @@ from .latencies import LatencyOptions, latencies_of
 from .model import ModelVersion
 from .seating import plan_device
 from .sequence_statistics import SequenceStatistics
-from .servable import Servable
+from .servable import Loaded, Servable
 from .sharing import Sharing
 from .statistics import Statistics
 
@@ -125,7 +125,7 @@ class Loader:
             return read_json_config(config, CONFIG_OVERRIDE, home.name, home.first_version_files())
         return home.draft(self._options.config_name, required=not self._options.auto_complete)
 
-    async def load(self, home: ModelHome, draft: Draft, version: int, steps: Steps = NO_STEPS) -> Servable:
+    async def load(self, home: ModelHome, draft: Draft, version: int, steps: Steps = NO_STEPS) -> Loaded:
         """Return one version, ready to serve; raises InferError with the reason where it cannot be.
 
         `steps` are the models that an ensemble is made of, by the names it calls them.
@@ -175,11 +175,11 @@ class Loader:
         )
         return config if is_as_before else None
 
-    def _behind_cache(self, model: Servable) -> Servable:
+    def _behind_cache(self, model: Loaded) -> Loaded:
         cache = self._options.cache
         return model if cache is None or not model.config.response_cache else CachedVersion(model, cache)
 
-    def _ensemble(self, prepared: Prepared, draft: Draft, version: int, models: Steps) -> Servable:
+    def _ensemble(self, prepared: Prepared, draft: Draft, version: int, models: Steps) -> Loaded:
         """Return an ensemble that fits the models it is made of, as they are loaded now."""
 
         def find(name: str, version: int) -> Servable:

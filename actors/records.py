@@ -15,12 +15,16 @@ from ..proto.model_id import ModelId
 from ..proto.phases import VERSION, VersionEvent, VersionPhase, advance
 from .servable import Servable
 from .sources import Source
+from .split import Split
 
 UNLOADED: Final = "unloaded"
 """The reason of a version that was unloaded on purpose; it does not keep the server from being ready."""
 
 LAST_LOAD_FAILED: Final = "the last load failed: "
 """What the reason begins with of a version that goes on serving because its successor cannot."""
+
+ROLLED_BACK: Final = "canary was rolled back: "
+"""What the reason begins with of a version that was tried and had to go; another serves in its place."""
 
 AMBIGUOUS: Final = "model appears in two or more repositories"
 
@@ -48,6 +52,10 @@ class ModelRecord:
     """Why not even its versions could be told, titled with the class of the error."""
     serving: dict[int, Servable] = field(default_factory=dict)
     """The READY versions, ascending."""
+    split: Split | None = None
+    """The latest version and the one that is tried beside it."""
+    latest: Servable | None = None
+    """Who serves requests for no version in particular."""
     wanted: Source | None = None
     """What it was last told to serve, whether that worked or not; None once it was told to unload."""
     loaded: Source | None = None
@@ -91,7 +99,7 @@ class ModelRecord:
         """Whether every version, if there is any, serves or was unloaded on purpose, as Triton sees it."""
         return all(
             entry.phase is VersionPhase.READY
-            or (entry.phase is VersionPhase.UNAVAILABLE and entry.reason == UNLOADED)
+            or (entry.phase is VersionPhase.UNAVAILABLE and _is_on_purpose(entry.reason))
             for entry in self.versions.values()
         )
 
@@ -109,6 +117,15 @@ class ModelRecord:
             for version, record in sorted(self.versions.items())
             if record.phase is VersionPhase.READY and record.servable is not None
         }
+        split = self.split
+        if split is not None and split.version == split.new.version and split.version in self.serving:
+            self.serving[split.version] = split
+        self.latest = split or next(reversed(self.serving.values()), None)
+
+
+def _is_on_purpose(reason: str) -> bool:
+    """Whether a version is not there because it was unloaded, or lost against another."""
+    return reason == UNLOADED or reason.startswith(ROLLED_BACK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ class Registry:
 
 
 def _version_of(name: str, record: ModelRecord, version: int) -> Servable:
-    if version == LATEST and record.serving:
-        return record.serving[next(reversed(record.serving))]
+    if version == LATEST and record.latest is not None:
+        return record.latest
     servable = record.serving.get(version)
     if servable is not None:
         return servable

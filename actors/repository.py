@@ -25,14 +25,16 @@ from ..backends.catalog import Catalog
 from ..backends.model_directory import Listing, list_repositories, look_again
 from ..backends.model_home import RemoteRepository
 from ..backends.private_directory import NO_OVERRIDE, Override
-from ..proto.errors import InferError, internal, invalid
+from ..proto.errors import InferError, invalid
 from ..proto.model_id import ModelId
 from ..proto.phases import VersionPhase
 from .building import Builder
 from .dependents import ensembles_over, find_circle, resolve
+from .load_errors import dependency_failed, not_polled
 from .loading import Loader, LoadOptions
 from .records import AMBIGUOUS, IndexEntry, ModelRecord, index_entries, on_one_line, titled
 from .registry import Registry
+from .rollout import Rollouts
 from .serving import Serving
 from .sources import Source, read_source
 from .undertakings import Undertakings
@@ -59,6 +61,7 @@ class Repository:
         self._loader = Loader(catalog, options, self._registry.find_exactly)
         self._serving = Serving()
         self._builder = Builder(self._loader, self._serving, options)
+        self._builder.rollouts.tell_promotions(self._note_promotion)
         self._strict_readiness = strict_readiness
         self._listing = Listing({})
         self._in_flight: dict[ModelId, asyncio.Future[None]] = {}
@@ -100,6 +103,11 @@ class Repository:
         records = self._registry.records.values()
         settled = not self._strict_readiness or all(each.settled for each in records)
         return self.live and not self.stopping and settled
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """New versions that are tried before they take the place of others."""
+        return self._builder.rollouts
 
     @property
     def stopping(self) -> bool:
@@ -209,14 +217,14 @@ class Repository:
         """Load a model, after the models it is made of."""
         home = self._listing.found.get(model)
         if home is None and not override.files:
-            raise _not_polled(model)
+            raise not_polled(model)
         async with self._registry.changing(model) as record:
             try:
                 source = await asyncio.to_thread(read_source, self._loader, model.name, home, override)
             except InferError as error:
                 if home is not None:
                     self._note_failure(model, record, error)
-                raise _not_polled(model) from error
+                raise not_polled(model) from error
             try:
                 await self._load_source(model, record, self._with_steps(source))
             finally:
@@ -289,7 +297,7 @@ class Repository:
             try:
                 await self._ensure(step)
             except InferError as error:
-                reason = invalid(_dependency_failed(model, step, error))
+                reason = invalid(dependency_failed(model, step, error))
                 raise self._refused(model, record, reason) from error
 
     def _refused(self, model: ModelId, record: ModelRecord, error: InferError) -> InferError:
@@ -318,7 +326,7 @@ class Repository:
             return
         async with self._registry.changing(model) as record:
             steps = tuple(record.steps.values())
-            self._retire_all(record)
+            self._retire_all(model, record)
             record.wanted = None
             record.asked_for = False
         self._changed_lately.add(model)
@@ -326,7 +334,8 @@ class Repository:
             if not self._is_needed(step):
                 await self._unload(step, dependents=True)
 
-    def _retire_all(self, record: ModelRecord) -> None:
+    def _retire_all(self, model: ModelId, record: ModelRecord) -> None:
+        self._builder.rollouts.end(model, "it was unloaded")
         for version in list(record.serving):
             self._serving.retire(record, version)
         record.loaded = None
@@ -353,7 +362,7 @@ class Repository:
             renewed = self._with_steps(source, not_back=True)
             if not renewed.is_whole:
                 record.wanted = source
-                self._retire_all(record)
+                self._retire_all(ensemble, record)
                 return served
             if served and renewed.steps == source.steps and not self._is_older(record):
                 return False
@@ -364,7 +373,7 @@ class Repository:
                 log.warning(
                     "ensemble does not fit its models", model=str(ensemble), reason=on_one_line(error.message)
                 )
-                self._retire_all(record)
+                self._retire_all(ensemble, record)
                 if was_settled:
                     record.forgive()
                 return served
@@ -374,6 +383,12 @@ class Repository:
         """Whether an ensemble was loaded before one of its models was."""
         steps = [self._registry.records.get(step) for step in record.steps.values()]
         return any(step is None or step.loaded_at >= record.loaded_at for step in steps)
+
+    def _note_promotion(self, model: ModelId) -> None:
+        """Hear that a version that was tried has taken the place of another: ensembles are to see it."""
+        self._registry.records[model].loaded_at = next(self._clock)
+        self._changed_lately.add(model)
+        self._undertakings.begin(self._settle_ensembles())
 
     def _ensembles_over(self, name: str) -> list[ModelId]:
         """Return the ensembles that a model of this name could be a step of."""
@@ -390,15 +405,3 @@ def _raise_first(outcomes: Iterable[BaseException | None]) -> None:
     for outcome in outcomes:
         if outcome is not None:
             raise outcome
-
-
-def _not_polled(model: ModelId) -> InferError:
-    return internal(f"failed to load '{model}', failed to poll from model repository")
-
-
-def _dependency_failed(ensemble: ModelId, step: ModelId, error: InferError) -> str:
-    reason = error.message.removeprefix(f"load failed for model '{step}': ").removesuffix("\n")
-    return (
-        f"ensemble '{ensemble}' depends on '{step}' which has no loaded version. "
-        f"Model '{step}' loading failed with error: {reason}"
-    )

@@ -38,7 +38,7 @@ async def ask(model: Askable, request: Request) -> Response:
 
 
 class Servable(Protocol):
-    """One loaded version that takes requests."""
+    """One version that takes requests, or two that are asked as one (see `split`)."""
 
     name: str
     version: int
@@ -72,15 +72,19 @@ class Servable(Protocol):
     async def is_ready(self) -> bool:
         """Tell whether the model itself says that requests are welcome; it serves them in any case."""
 
-    async def serve(self) -> None:
-        """Serve until drained; whatever ends it, nobody is left without an answer."""
-
     def drain(self) -> None:
         """Refuse what comes when the last lease has been given back, serve what came before, then end."""
 
 
+class Loaded(Servable, Protocol):
+    """A version that has been built, and may begin to serve."""
+
+    async def serve(self) -> None:
+        """Serve until drained; whatever ends it, nobody is left without an answer."""
+
+
 @runtime_checkable
-class Rearrangeable(Servable, Protocol):
+class Rearrangeable(Loaded, Protocol):
     """A version whose instances may be changed while it serves."""
 
     async def rearrange(self, config: ModelConfig) -> None:

@@ -13,7 +13,7 @@ from ..proto.errors import InferError
 from ..proto.phases import VersionEvent, VersionPhase
 from .leases import Leases
 from .records import UNLOADED, ModelRecord
-from .servable import Servable
+from .servable import Loaded, Servable
 
 log: Final = structlog.get_logger("deuteron.repository")
 
@@ -26,6 +26,8 @@ class Serving:
         self._tasks: dict[Servable, asyncio.Task[None]] = {}
         self._posts: dict[Servable, tuple[ModelRecord, int]] = {}
         """Where the versions stand that were found."""
+        self._stories: dict[Servable, str] = {}
+        """What is told of versions when they have ended, where they were told to."""
         self.stopping = False
 
     async def __aenter__(self) -> Self:
@@ -35,13 +37,13 @@ class Serving:
     async def __aexit__(self, *exception: object) -> None:
         await self._scope.__aexit__(None, None, None)
 
-    def start(self, servable: Servable, private: Leases | None = None) -> None:
+    def start(self, servable: Loaded, private: Leases | None = None) -> None:
         """Let a version serve that nobody finds yet; `private` is held while it does."""
         if private is not None:
             private.take()
         self._tasks[servable] = self._scope.create_task(self._serve(servable, private))
 
-    def begin(self, record: ModelRecord, version: int, servable: Servable) -> None:
+    def begin(self, record: ModelRecord, version: int, servable: Loaded) -> None:
         """Let a version that was started be found, in the place of the one that was."""
         entry = record.versions[version]
         previous = entry.servable
@@ -55,15 +57,20 @@ class Serving:
         if servable not in self._tasks:
             self._note_end(servable, "Unavailable: it ended before it was in service")
 
-    def retire(self, record: ModelRecord, version: int) -> None:
-        """Let a READY version answer what it has and end."""
+    def is_alive(self, servable: Servable) -> bool:
+        """Whether a version serves, or is on its way out."""
+        return servable in self._tasks
+
+    def retire(self, record: ModelRecord, version: int, story: str = UNLOADED) -> None:
+        """Let a READY version answer what it has and end; the story is what the index tells afterwards."""
         entry = record.versions[version]
         entry.step(VersionEvent.UNLOAD)
         record.refresh()
         if entry.servable is not None:
+            self._stories[entry.servable] = story
             entry.servable.drain()
 
-    def discard(self, servable: Servable) -> None:
+    def discard(self, servable: Loaded) -> None:
         """Let a version end that was built and is not wanted, whether it was started or not."""
         servable.drain()
         if servable not in self._tasks:
@@ -73,9 +80,9 @@ class Serving:
         """Wait until all that serve now have ended."""
         await asyncio.gather(*self._tasks.values())
 
-    async def _serve(self, servable: Servable, private: Leases | None) -> None:
+    async def _serve(self, servable: Loaded, private: Leases | None) -> None:
         """Let a version serve until it ends; whatever ends it, the others go on."""
-        story = UNLOADED
+        story = ""
         try:
             await servable.serve()
         except* InferError as group:
@@ -91,7 +98,8 @@ class Serving:
             if private is not None:
                 private.give_back()
             del self._tasks[servable]
-        self._note_end(servable, story)
+            told = self._stories.pop(servable, UNLOADED)
+        self._note_end(servable, story or told)
 
     def _note_end(self, servable: Servable, story: str) -> None:
         post = self._posts.pop(servable, None)

@@ -20,10 +20,20 @@ class Undertakings:
         if self._closed:
             undertaking.close()
             raise InferError(Fault.UNAVAILABLE, "Server not ready")
+        await asyncio.shield(self._begin(undertaking))
+
+    def begin(self, undertaking: Coroutine[None, None, None]) -> None:
+        """Do something to its end that nobody waits for; nothing is done when the house is closing."""
+        if self._closed:
+            undertaking.close()
+        else:
+            self._begin(undertaking)
+
+    def _begin(self, undertaking: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(undertaking)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return task
 
     async def close(self) -> None:
         """Break off what goes on, and take nothing on any more."""

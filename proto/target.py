@@ -4,6 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from .config import ModelConfig
+from .message import LATEST, Request
+
+
+def served_version(target: "Target", request: Request) -> int:
+    """Return the version that served a request: the one it was sent on to, or the target itself."""
+    return target.version if request.model_version == LATEST else request.model_version
 
 
 class Target(Protocol):

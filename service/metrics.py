@@ -11,6 +11,7 @@ from typing import Final
 from ..actors.cache import LocalCache, Store
 from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
 from ..actors.repository import Repository
+from ..actors.rollout import Rollouts
 from ..actors.sequence_statistics import SequenceStatistics, Spread
 from ..actors.servable import Servable
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
@@ -271,6 +272,32 @@ def sequence_families(repository: Repository) -> Iterator[Family]:
         yield Family(name, "histogram", help_text, samples)
 
 
+def canary_families(rollouts: Rollouts) -> Iterator[Family]:
+    """Yield how new versions fare that are tried on a part of the requests; Triton has no such thing."""
+    trials = [(trial, {"model": trial.model.name, "version": str(trial.new.version)}) for trial in rollouts]
+    shares = [Sample(trial.policy.share, labels) for trial, labels in trials]
+    yield Family("deuteron_canary_share", "gauge", "Part of the requests that a new version gets", shares)
+    answers = [
+        Sample(count, {**labels, "arm": arm, "outcome": outcome})
+        for trial, labels in trials
+        for arm, counted in (("new", trial.split.new.answers), ("old", trial.split.old.answers))
+        for outcome, count in (("good", counted.good), ("error", counted.failed))
+    ]
+    yield Family(
+        "deuteron_canary_answers",
+        "gauge",
+        "Number of answers of both versions since the trial began",
+        answers,
+    )
+    verdicts = [
+        Sample(count, {"model": model.name, "verdict": verdict.value})
+        for (model, verdict), count in rollouts.verdicts.items()
+    ]
+    yield Family(
+        "deuteron_canary_verdicts", "counter", "Number of trials that are over, by verdict", verdicts
+    )
+
+
 def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
     """Yield the metrics that model code keeps of its own."""
     for family in registry.families():
@@ -308,5 +335,6 @@ class Metrics:
         yield from pinned_memory_families()
         yield from latency_families(self._repository, self._quantiles)
         yield from sequence_families(self._repository)
+        yield from canary_families(self._repository.rollouts)
         yield from self._machine.families()
         yield from model_code_families(MODEL_METRICS)

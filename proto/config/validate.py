@@ -11,6 +11,7 @@ from typing import Final
 
 from ..schema import model_config_pb2 as pb
 from .batching_rules import check_dynamic_batching
+from .canary import check_canary
 from .complaint import Complaint
 from .ensemble_rules import check_ensemble
 from .identity_rules import check_identity, check_metrics, check_response_cache
@@ -56,3 +57,4 @@ def _check_declared(config: pb.ModelConfig) -> Iterator[Complaint]:
     yield from check_ensemble(config)
     yield from check_response_cache(config)
     yield from check_metrics(config)
+    yield from check_canary(config)

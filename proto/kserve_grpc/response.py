@@ -10,7 +10,7 @@ from ..message import ParameterValue, Request, Response
 from ..output_forms import OutputForms
 from ..schema import grpc_service_pb2 as pb
 from ..shared_memory import write_tensor
-from ..target import Target
+from ..target import Target, served_version
 from ..tensor import Raw, Tensor
 from .wire import LARGE, as_stream_response, with_raw_outputs
 
@@ -54,7 +54,8 @@ def encode_infer(target: Target, request: Request, response: Response, forms: Ou
     """
     if response.error is not None:
         raise response.error
-    answer = pb.ModelInferResponse(model_name=target.name, model_version=str(target.version), id=request.id)
+    version = str(served_version(target, request))
+    answer = pb.ModelInferResponse(model_name=target.name, model_version=version, id=request.id)
     try:
         for name, value in response.parameters.items():
             _write_parameter(answer.parameters[name], value)

@@ -18,7 +18,7 @@ from ..config.model_config import InputSpec
 from ..datatypes import Datatype
 from ..errors import InferError, internal, invalid, request_prefix
 from ..message import ParameterValue, Request, Response
-from ..target import Target
+from ..target import Target, served_version
 from ..tensor import Raw, Shape, Tensor
 from .document import DEFAULT_MAX_INPUT_SIZE, check_document_size, parse_document, repeated_member
 from .elements import read_elements, read_strings
@@ -67,7 +67,7 @@ def encode_generate(target: Target, request: Request, response: Response) -> byt
         raise response.error
     # Of members with the same name the first one counts.
     members: JsonObject = {"id": request.id} if request.id else {}
-    members |= {"model_name": target.name, "model_version": str(target.version)}
+    members |= {"model_name": target.name, "model_version": str(served_version(target, request))}
     for name, value in response.parameters.items():
         members.setdefault(name, write_number(value) if isinstance(value, float) else value)
     for name, tensor in response.outputs.items():

@@ -13,7 +13,7 @@ from ..errors import internal
 from ..message import ParameterValue, Request, Response
 from ..output_forms import OutputForms
 from ..shared_memory import write_tensor
-from ..target import Target
+from ..target import Target, served_version
 from ..tensor import Raw
 from .write_data import WRITE_OPTIONS, write_data, write_number
 
@@ -44,7 +44,7 @@ def encode_infer(target: Target, request: Request, response: Response, forms: Ou
     if request.id:
         head["id"] = request.id
     head["model_name"] = target.name
-    head["model_version"] = str(target.version)
+    head["model_version"] = str(served_version(target, request))
     if response.parameters:
         head["parameters"] = {name: _written(value) for name, value in response.parameters.items()}
     outputs: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ def test_the_members_of_an_answer_stand_in_tritons_order(target: Target) -> None
         {"text": "x", "whole": 7, "truth": False, "fraction": 0.5, "none": math.nan},
     )
     forms = OutputForms(JSON_FORM, {"OUT": BINARY_FORM})
-    answer = encode_infer(target, Request("m", 1, "seven"), response, forms)
+    answer = encode_infer(target, Request("m", 3, "seven"), response, forms)
     assert answer.head == (
         b'{"id":"seven","model_name":"m","model_version":"3",'
         b'"parameters":{"text":"x","whole":7,"truth":false,"fraction":0.5,"none":NaN},'

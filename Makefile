@@ -15,6 +15,7 @@ INSTALLED := .venv/.installed
 LINKED := .venv/.linked
 BUILT := $(DIGITS)/.built
 PEERS := .peers/versions.json
+NODE := .peers/node/node_modules/.package-lock.json
 
 FLOORS := service actors backends proto
 MODULES := $(sort __init__.py $(shell find $(FLOORS) -name '*.py' -o -name '*.pyi' -o -name '*.proto'))
@@ -40,7 +41,7 @@ serve: $(LINKED) $(BUILT) ## serve the example models on ports 8000 (HTTP), 8001
 
 dev: $(LINKED) ## make .venv, with everything it takes to work here
 
-test: $(LINKED) $(PEERS) ## run all tests
+test: $(LINKED) $(PEERS) $(NODE) ## run all tests
 	@$(call say,Tests)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -101,6 +102,11 @@ $(LINKED): $(INSTALLED)
 $(PEERS): | $(LINKED)
 	@$(call say,Installing the real perf_analyzer and Triton into .peers: a few minutes the first time)
 	-$(BIN)/python bench/peers.py
+
+# So do they with gRPC for Node, where there is an npm to install it.
+$(NODE):
+	@$(call say,Installing gRPC for Node into .peers)
+	-npm install --no-audit --no-fund --ignore-scripts --prefix .peers/node @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1
 
 $(BUILT): $(DIGITS_SOURCES) | $(LINKED)
 	@$(call say,Building the example models)

@@ -51,24 +51,27 @@ class FrameFuzz:
 
     async def _speak(self, data: bytes) -> bytes:
         """Send bytes cut anywhere, and return what came back until nobody had more to say."""
-        told = b""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 reader, writer = await asyncio.open_connection(self._host, self._port)
-                hearing = asyncio.ensure_future(reader.read())
+        except (OSError, TimeoutError) as error:
+            return type(error).__name__.encode()
+        hearing = asyncio.ensure_future(reader.read())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
                 at = 0
                 while at < len(data) and not hearing.done():
                     size = self._rng.choice((1, 9, 100, 1000, 65_536))
                     writer.write(data[at : at + size])
                     await asyncio.sleep(0)
                     at += size
-                writer.write(frame(frames.PING, 0, 0))  # of no length: whatever was, this ends the connection
                 writer.write_eof()
-                told = await hearing
-                writer.close()
+                return await hearing
         except (OSError, TimeoutError) as error:
             return type(error).__name__.encode()
-        return told
+        finally:
+            hearing.cancel()
+            writer.close()
 
     def _session(self) -> list[bytes]:
         rng = self._rng

@@ -149,7 +149,7 @@ def _check(entry: Entry, size: int, checksum: str, sums: set[str]) -> None:
     The tag of an object is its MD5 sum, unless it is encrypted or came in parts. A tag that only looks like a
     sum shows by this: the object arrives twice with the same other one.
     """
-    tag = entry.tag.strip('"')
+    tag = entry.tag
     is_sum = len(tag) == len(checksum) and all(letter in "0123456789abcdef" for letter in tag)
     if size == entry.size and (not is_sum or tag == checksum or checksum in sums):
         return

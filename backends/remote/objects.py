@@ -62,7 +62,8 @@ class Objects:
 
         try:
             got = obstore.get(self._store, entry.path)
-            has_changed = got.meta["e_tag"] not in (None, entry.tag)
+            tag = got.meta["e_tag"]
+            has_changed = tag is not None and _bare(tag) != entry.tag
             for piece in () if has_changed else got.stream(min_chunk_size=CHUNK):
                 yield bytes(piece)
         except Exception as error:
@@ -106,7 +107,12 @@ def _store(address: Address, environment: Mapping[str, str]) -> "ObjectStore":
 
 def _entry(found: Mapping[str, Any]) -> Entry:
     tag = found["e_tag"] or str(found["last_modified"])
-    return Entry(str(found["path"]), int(found["size"]), str(tag))
+    return Entry(str(found["path"]), int(found["size"]), _bare(str(tag)))
+
+
+def _bare(tag: str) -> str:
+    """Return a tag without its quotes, which Azure leaves out of its listings."""
+    return tag.removeprefix("W/").strip('"')
 
 
 def _is_plain(path: str) -> bool:

@@ -171,7 +171,7 @@ class _Torn(Objects):
         yield self.pieces.pop(0)
 
 
-GOOD = Entry("m/1/a", 5, '"5d41402abc4b2a76b9719d911017c592"')  # of "hello"
+GOOD = Entry("m/1/a", 5, "5d41402abc4b2a76b9719d911017c592")  # of "hello"
 
 
 def test_an_object_that_arrives_wrong_is_fetched_again(tmp_path: Path) -> None:

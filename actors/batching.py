@@ -114,10 +114,24 @@ class DynamicBatcher:
         yield from self._queue.expire(now)
         self._wake_at = None
         for instance in credits_:
-            number = self._worth_cutting(now)
-            if not number:
+            order = self.cut(instance, now)
+            if order is None:
                 return
-            yield Dispatch(instance, self._queue.take(number))
+            yield order
+
+    @property
+    def rows(self) -> int:
+        """Rows of all jobs that wait."""
+        return self._queue.rows
+
+    def cut(self, instance: InstanceId, now: Instant, behind: int = 0) -> Dispatch | None:
+        """Cut a batch behind so many rows from the front, if one is worth it."""
+        first = self._queue.jobs_within(behind) if behind else 0
+        number = self._worth_cutting(now, first)
+        if not number:
+            return None
+        taken = self._queue.take_behind(first, number) if first else self._queue.take(number)
+        return Dispatch(instance, taken)
 
     def wake_at(self) -> Instant | None:
         """When the oldest job has aged or the next deadline is over, whichever comes first."""
@@ -149,13 +163,13 @@ class DynamicBatcher:
         self._queue.check()
         assert self._wake_at is None or len(self._queue), "a window is open though nobody waits"
 
-    def _worth_cutting(self, now: Instant) -> int:
-        """Return how many jobs from the front make a batch now; 0 to wait."""
+    def _worth_cutting(self, now: Instant, first: int) -> int:
+        """Return how many jobs from a place on make a batch now; 0 to wait."""
         gathered = rows = preferred_prefix = 0
         oldest: Instant | None = None
         signature: object = None
         full = False
-        for job in self._queue:
+        for job in islice(self._queue, first, None) if first else self._queue:
             size = job.request.batch_size
             if oldest is None:
                 oldest, signature = job.queued, job.signature
@@ -177,7 +191,8 @@ class DynamicBatcher:
             return preferred_prefix
         if full or aged or hurried or rows >= self._largest_preferred:
             return gathered
-        self._wake_at = oldest + self._delay
+        aged_at = oldest + self._delay
+        self._wake_at = aged_at if self._wake_at is None else min(self._wake_at, aged_at)
         return 0
 
     def _is_kept_out(self, job: Job, gathered: int) -> bool:

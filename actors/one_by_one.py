@@ -59,6 +59,19 @@ class OneByOne:
                 return
             yield Dispatch(instance, (self._queue.popleft(),))
 
+    @property
+    def rows(self) -> int:
+        """Jobs that wait: each runs alone, whatever its rows."""
+        return len(self._queue)
+
+    def cut(self, instance: InstanceId, now: Instant, behind: int) -> Dispatch | None:
+        """Take the job behind so many."""
+        if behind >= len(self._queue):
+            return None
+        job = self._queue[behind]
+        del self._queue[behind]
+        return Dispatch(instance, (job,))
+
     def wake_at(self) -> Instant | None:
         """Nothing here happens by time alone."""
         return None

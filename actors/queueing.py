@@ -58,6 +58,7 @@ class PriorityQueue:
         "_prune_at",
         "_size",
         "_tiebreak",
+        "rows",
     )
 
     def __init__(self, batching: DynamicBatching) -> None:
@@ -70,6 +71,8 @@ class PriorityQueue:
         self._deadlines: list[tuple[Instant, int, Job]] = []
         self._tiebreak = count()
         self._size = 0
+        self.rows = 0
+        """Rows of all jobs together."""
 
     def __len__(self) -> int:
         return self._size
@@ -93,6 +96,7 @@ class PriorityQueue:
         job.queued = now
         level.waiting.append(job)
         self._size += 1
+        self.rows += job.request.batch_size
         patience = _patience_us(level.policy, job.request)
         if patience:
             job.deadline = now + patience * MICROSECOND
@@ -105,7 +109,25 @@ class PriorityQueue:
             level = self._levels[job.level]
             (level.waiting or level.delayed).popleft()
             job.deadline = None
+            self.rows -= job.request.batch_size
         self._size -= len(jobs)
+        return jobs
+
+    def take_behind(self, first: int, number: int) -> list[Job]:
+        """Remove and return jobs from a place on, in order of service."""
+        jobs = list(islice(self, first, first + number))
+        for job in jobs:
+            self._drop(job)
+        return jobs
+
+    def jobs_within(self, rows: int) -> int:
+        """Return how many jobs from the front it takes for so many rows."""
+        jobs = 0
+        for job in self:
+            if rows <= 0:
+                break
+            rows -= job.request.batch_size
+            jobs += 1
         return jobs
 
     def remove(self, request: Request) -> Job | None:
@@ -126,6 +148,7 @@ class PriorityQueue:
             if level.policy.timeout_action is TimeoutAction.DELAY:
                 level.delayed.append(job)
                 self._size += 1
+                self.rows += job.request.batch_size
             else:
                 yield Reject(job, InferError(Fault.UNAVAILABLE, "Request timeout expired"), "REJECTED")
 
@@ -141,6 +164,7 @@ class PriorityQueue:
         assert len(jobs) == self._size == len({id(job) for job in jobs}), (
             "a job stands twice or was miscounted"
         )
+        assert sum(job.request.batch_size for job in jobs) == self.rows, "rows were miscounted"
         known = {id(job) for _, _, job in self._deadlines}
         for job in jobs:
             assert not job.answered, "an answered job still waits"
@@ -167,6 +191,7 @@ class PriorityQueue:
         (level.waiting if job in level.waiting else level.delayed).remove(job)
         job.deadline = None
         self._size -= 1
+        self.rows -= job.request.batch_size
 
 
 def _patience_us(policy: QueuePolicy, request: Request) -> int:

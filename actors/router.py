@@ -18,6 +18,7 @@ from .mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from .news import Abandon, Allow, Drain, Finished, Lost, Message, Offered, Retire, Returned, Withdraw
 from .one_by_one import queue_full
 from .ordering import Line
+from .pacing import FastestFirst
 from .schedule import Dispatch, Forget, InstanceId, Job, Order, Reject, Schedule
 from .statistics import Statistics
 
@@ -45,6 +46,7 @@ class Router:
         "_leaving",
         "_line",
         "_mailbox",
+        "_paced",
         "_running",
         "_statistics",
         "_turning",
@@ -61,6 +63,7 @@ class Router:
         clock: Clock = now,
     ) -> None:
         self.schedule = schedule
+        self._paced = schedule if isinstance(schedule, FastestFirst) else None
         self._gate: Gate | None = None
         self._hosts = hosts
         self._statistics = statistics
@@ -244,6 +247,8 @@ class Router:
         if self._gate is not None:
             self._gate.finished(instance)
         self._credits.finished(instance)
+        if self._paced is not None:
+            self._paced.finished(instance, self._clock())
         for job in rescheduled:
             self._resume(job)
 

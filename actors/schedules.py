@@ -10,6 +10,7 @@ from .direct import DirectSequences
 from .held_start import held_start
 from .oldest import OldestSequences
 from .one_by_one import OneByOne
+from .pacing import Divisible, FastestFirst
 from .schedule import Schedule
 from .sequence_statistics import SequenceStatistics
 
@@ -32,14 +33,22 @@ def schedule_of(
     """
     if config.dynamic_batching is not None:
         batcher = DynamicBatcher(config.dynamic_batching, config.max_batch_size, signature_of(config), joins)
-        return held_start(batcher, environment)
+        held = held_start(batcher, environment)
+        return _paced(batcher, config.max_batch_size, config) if held is batcher else held
     if config.sequence_batching is not None:
         strategy = OldestSequences if config.sequence_batching.HasField("oldest") else DirectSequences
         controls = SequenceControls(config)
         statistics = sequences or SequenceStatistics()
         schedule = strategy(config, controls, signature_of(config), statistics, durable=durable)
         return held_start(schedule, environment)
-    return OneByOne()
+    return _paced(OneByOne(), 1, config)
+
+
+def _paced(queue: Divisible, limit: int, config: ModelConfig) -> Schedule:
+    """Return a schedule that tells fast instances from slow ones, where there may be such."""
+    if len(config.instance_groups) == 1:
+        return queue
+    return FastestFirst(queue, limit, ordered=is_ordered(config))
 
 
 def depth_of(config: ModelConfig, instances: int) -> int:

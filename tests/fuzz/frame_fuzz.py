@@ -11,6 +11,7 @@ from deuteron.service.http2.errors import ErrorCode
 from deuteron.service.http2.frames import frame
 
 from ..differential.grpc_requests import GrpcRequest, grpc_requests
+from .http_fuzz import hang_up
 from .mutations import mutated
 from .tally import Tally
 
@@ -71,7 +72,8 @@ class FrameFuzz:
             return type(error).__name__.encode()
         finally:
             hearing.cancel()
-            writer.close()
+            await asyncio.gather(hearing, return_exceptions=True)
+            await hang_up(writer)
 
     def _session(self) -> list[bytes]:
         rng = self._rng

@@ -1,6 +1,7 @@
 """Mutated requests over HTTP: bodies on kept connections, one by one or several ahead, and whole requests."""
 
 import asyncio
+from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -100,7 +101,7 @@ class HttpFuzz:
                 self._tally.count("HTTP hung up", b"", b"")
                 self._left += taken
             finally:
-                writer.close()
+                await hang_up(writer)
 
     async def _send_odd_ones(self) -> None:
         while self._odd_ones_left > 0 and self._take(1):
@@ -116,9 +117,16 @@ class HttpFuzz:
             except (ConnectionError, TimeoutError):
                 pass
             finally:
-                writer.close()
+                await hang_up(writer)
             status = answer[9:12].decode("ascii", "replace") if answer else "no answer"
             self._tally.count(f"HTTP {status}, mutated as a whole", answer, request)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and wait until it is."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _response(reader: asyncio.StreamReader, *, is_head: bool) -> tuple[str, bytes]:

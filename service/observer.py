@@ -40,7 +40,10 @@ class Front:
 
 HTTP: Final = Front("HTTP", "HTTP_RECV_START", "HTTP_RECV_END", "HTTP_SEND_START", "HTTP_SEND_END")
 GRPC: Final = Front("gRPC", "GRPC_WAITREAD_START", "GRPC_WAITREAD_END", "GRPC_SEND_START", "GRPC_SEND_END")
-
+LIBRARY: Final = Front(
+    "library", "LIBRARY_RECV_START", "LIBRARY_RECV_END", "LIBRARY_SEND_START", "LIBRARY_SEND_END"
+)
+"""The program that has the server for a library."""
 
 Headers = Iterable[tuple[str | bytes, str | bytes]]
 

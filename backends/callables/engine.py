@@ -76,7 +76,7 @@ class CallableEngine:
         try:
             for answers in outcome:
                 self._answer(answers, batch, emit, final=False)
-                if _all_cancelled(batch):
+                if _is_unwanted(batch):
                     break
         finally:
             outcome.close()
@@ -87,7 +87,7 @@ class CallableEngine:
             self._check_decoupled("a generator")
             async for answers in outcome:
                 self._answer(answers, batch, emit, final=False)
-                if _all_cancelled(batch):
+                if _is_unwanted(batch):
                     break
         finally:
             await outcome.aclose()
@@ -97,18 +97,28 @@ class CallableEngine:
         self._answer(await outcome, batch, emit, final=True)
 
     def _begin(self, coroutine: Any, batch: Batch, emit: Emit) -> None:  # noqa: ANN401 - a coroutine
-        """Run a coroutine beside the next batches, or wait until there is room for it."""
+        """Run a coroutine beside the next batches, or wait until there is room for it.
+
+        When nobody waits for any of its answers it is cancelled.
+        """
 
         def done(_: object, error: BaseException | None) -> None:
             self._room.release()
             if error is not None:
-                is_wanted = not _all_cancelled(batch)
-                failure = self._failure(error) if is_wanted else InferError(Fault.CANCELLED, "")
+                failure = InferError(Fault.CANCELLED, "") if _is_unwanted(batch) else self._failure(error)
                 for row in range(len(batch.requests)):
                     emit(row, Response(error=failure))
 
         self._room.acquire()
-        self._coroutines.start_while(lambda: not _all_cancelled(batch), coroutine, done)
+        cancel = self._coroutines.start(coroutine, done)
+
+        def look() -> None:
+            if _is_unwanted(batch):
+                cancel()
+
+        for request in batch.requests:
+            request.on_cancel = look
+        look()
 
     # --- answers ---
 
@@ -142,7 +152,7 @@ class CallableEngine:
         return internal(f"Failed to process the request(s) for model '{self._name}', message: {text}")
 
 
-def _all_cancelled(batch: Batch) -> bool:
+def _is_unwanted(batch: Batch) -> bool:
     return all(request.cancelled for request in batch.requests)
 
 

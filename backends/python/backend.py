@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+import structlog
 
 from ...proto.config import ModelConfig
 from ...proto.config.json_form import from_json, to_json
@@ -25,13 +26,20 @@ from ..house import House
 from .arrived import Terms
 from .completion import complete
 from .engine import PythonEngine
+from .environments.execution_env import PARAMETER as EXECUTION_ENV_PATH
+from .environments.interpreters import find_interpreter
+from .environments.requirements import find_requirements
+from .environments.store import SETTING as ENVIRONMENTS_DIRECTORY
+from .environments.store import Store
 from .ipc.arena import DEFAULT_LIMIT
 from .model_code import ModelCode
 from .remote import completion as remote_completion
 from .remote.assignment import Assignment
 from .remote.engine import WorkerEngine
-from .remote.fork_servers import Interpreter
+from .remote.fork_servers import Interpreter, held, hold, let_go
 from .remote.process import Launch
+
+log: Final = structlog.stdlib.get_logger("deuteron.environments")
 
 DEFAULT_FILENAME: Final = "model.py"
 START_SECONDS: Final = 30
@@ -45,6 +53,8 @@ class Form:
     """Where the code of a model runs, and within which bounds."""
 
     in_process: bool
+    interpreter: Interpreter
+    """What its workers run on."""
     start_s: int
     patience_s: float
     """Seconds that a batch may take in a worker; 0 is for ever."""
@@ -54,7 +64,7 @@ class Form:
     @property
     def launch(self) -> Launch:
         """How workers are started."""
-        return Launch(Interpreter(), self.start_s, CLOSE_SECONDS)
+        return Launch(self.interpreter, self.start_s, CLOSE_SECONDS)
 
 
 class PythonBackend:
@@ -64,10 +74,12 @@ class PythonBackend:
         """Take the settings of all models, and whom models may ask; raises InferError."""
         self._settings = settings
         self._house = house
+        self._environments = Store(settings.get(ENVIRONMENTS_DIRECTORY, ""))
 
     def complete(self, config: ConfigMessage, files: ModelFiles) -> ConfigMessage:
         """Return the configuration as the model's `auto_complete_config` completes it; raises InferError."""
-        form = self._form({key: value.string_value for key, value in config.parameters.items()})
+        given = {key: value.string_value for key, value in config.parameters.items()}
+        form = self._form(given, files, config.name)
         path = _model_file(config.default_model_filename, files, config.name)
         current = json.dumps(to_json(config))
         if form.in_process:
@@ -76,22 +88,38 @@ class PythonBackend:
             assignment = Assignment(
                 config.name, config.name, str(path), str(files.directory), form.launch, form.limit
             )
-            completed = remote_completion.complete(assignment, current, form.patience_s)
+            with held(form.interpreter):
+                completed = remote_completion.complete(assignment, current, form.patience_s)
         return config if completed is None else from_json(completed)
 
     def load(self, config: ModelConfig, files: ModelFiles, device: Device) -> "PythonPlan":
         """Find the model's file; raises InferError. Its code is run by each instance for itself."""
-        form = self._form(config.parameters)
+        form = self._form(config.parameters, files, config.name)
         path = _model_file(config.default_model_filename, files, config.name)
         return PythonPlan(config, files, path, form, self._house)
 
-    def _form(self, given: Mapping[str, str]) -> Form:
-        """Return how a model with these parameters runs; raises InferError for what means nothing."""
+    def _form(self, given: Mapping[str, str], files: ModelFiles, name: str) -> Form:
+        """Return how a model with these parameters runs; raises InferError for what means nothing.
+
+        One that has an environment of its own runs in a worker, and its environment is made ready here.
+        """
         _check_parameters(given)
         settings = {**self._settings, **given}
         patience_s = _seconds(settings, "execution_timeout_seconds")
+        in_process = parameters.boolean(settings, "in_process", default=True)
+        interpreter = None
+        if not ("in_process" in settings and in_process):
+            interpreter = find_interpreter(given, files, name, self._environments)
+        elif EXECUTION_ENV_PATH in given:
+            raise invalid(
+                f"model '{name}' runs in the server's process, which has one environment: in_process and "
+                f"{EXECUTION_ENV_PATH} exclude each other"
+            )
+        elif find_requirements(files.version_directory, files.directory) is not None:
+            log.warning("requirements have no effect on a model in the server's process", model=name)
         return Form(
-            parameters.boolean(settings, "in_process", default=True),
+            in_process and interpreter is None,
+            interpreter or Interpreter(),
             parameters.integer(self._settings, "stub-timeout-seconds", START_SECONDS),
             patience_s,
             parameters.integer(self._settings, "shm-limit-byte-size", DEFAULT_LIMIT),
@@ -108,6 +136,7 @@ class PythonPlan:
         self._files = files
         self._path = path
         self._form = form
+        hold(form.interpreter)
         self._max_batch_size = config.max_batch_size
         self._terms = Terms(config.decoupled, tuple(sorted(output.name for output in config.outputs)))
         self._arguments = {
@@ -128,7 +157,8 @@ class PythonPlan:
         return (self._seat_here if self._form.in_process else self._seat_worker)(seat.name, arguments)
 
     def close(self) -> None:
-        """Give back nothing."""
+        """Let the interpreter go, which may have been there for this model alone."""
+        let_go(self._form.interpreter)
 
     def _seat_here(self, name: str, arguments: Mapping[str, str]) -> Engine:
         code = ModelCode(self._path, self._files.directory)
@@ -172,11 +202,6 @@ def _model_file(filename: str, files: ModelFiles, model_name: str) -> Path:
 
 def _check_parameters(given: Mapping[str, str]) -> None:
     """Raise InferError for parameters that ask for what is not there, or mean nothing."""
-    if "EXECUTION_ENV_PATH" in given:
-        raise InferError(
-            Fault.UNSUPPORTED,
-            "parameter EXECUTION_ENV_PATH is not available: Python models run in the server's environment",
-        )
     force = given.get("FORCE_CPU_ONLY_INPUT_TENSORS", "yes")
     if force not in ("yes", "no"):
         raise InferError(Fault.UNSUPPORTED, f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {force}")

@@ -7,15 +7,13 @@ loop that serves requests; what runs here may block it as it likes.
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Final
 
 Execution = Coroutine[Any, Any, object]
 Outcome = tuple[object, BaseException | None]
 """What a coroutine returned, and what it raised."""
 
-LOOK_SECONDS: Final = 0.1
-"""How soon a coroutine ends that is not wanted any more."""
 CLOSE_SECONDS: Final = 5.0
 """How long closing waits for a model that does not let its coroutines end."""
 
@@ -35,18 +33,16 @@ class Coroutines:
             raise error
         return returned
 
-    def start(self, coroutine: Execution, done: Callable[[object, BaseException | None], None]) -> None:
-        """Run a coroutine beside the caller; `done` is told, on its thread, what it returned or raised."""
-        self._submit(coroutine).add_done_callback(lambda future: done(*future.result()))
+    def start(
+        self, coroutine: Execution, done: Callable[[object, BaseException | None], None]
+    ) -> Callable[[], object]:
+        """Run a coroutine beside the caller; `done` is told, on its thread, what it returned or raised.
 
-    def start_while(
-        self,
-        is_wanted: Callable[[], bool],
-        coroutine: Execution,
-        done: Callable[[object, BaseException | None], None],
-    ) -> None:
-        """Run a coroutine as `start` does, but cancel it when it is not wanted any more."""
-        self.start(_wanted(is_wanted, coroutine), done)
+        What is returned cancels it, from any thread; then `done` is told so there.
+        """
+        future = self._submit(coroutine)
+        future.add_done_callback(lambda ended: done(*_result(ended)))
+        return future.cancel
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread."""
@@ -81,23 +77,15 @@ def in_coroutine() -> bool:
     return True
 
 
+def _result(future: "Future[Outcome]") -> Outcome:
+    return (None, CancelledError()) if future.cancelled() else future.result()
+
+
 async def _outcome(coroutine: Execution) -> Outcome:
     try:
         return await coroutine, None
     except BaseException as error:  # noqa: BLE001 - SystemExit, if it got through, would end the loop
         return None, error
-
-
-async def _wanted(is_wanted: Callable[[], bool], coroutine: Execution) -> object:
-    task = asyncio.ensure_future(coroutine)
-    try:
-        # Whether it is wanted is written on another thread, by somebody who knows nothing of this loop.
-        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
-            if not is_wanted():
-                task.cancel()
-        return await task
-    finally:
-        task.cancel()
 
 
 async def _cancel_all() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from ...actors.clock import now
 from ...actors.reply import StreamReply
 from ...actors.servable import Servable, ask
 from ...proto.byte_strings import encode_element
@@ -17,6 +18,7 @@ from ...proto.datatypes import Datatype, datatype_of_numpy
 from ...proto.errors import invalid
 from ...proto.message import Correlation, Parameters, Request, Response
 from ...proto.tensor import Array, Tensor
+from ..observer import LIBRARY, Observation, Observer
 
 Inputs = Mapping[str, object]
 """Arrays, or what numpy makes one of, by the names of the inputs."""
@@ -59,22 +61,33 @@ class Answer(Mapping[str, Array]):
 PLAIN: Final = RequestOptions()
 
 
-async def infer(model: Servable, inputs: Inputs, options: RequestOptions = PLAIN) -> Answer:
+async def infer(
+    observer: Observer, model: Servable, inputs: Inputs, options: RequestOptions = PLAIN
+) -> Answer:
     """Return the one answer of a model; raises InferError. Whoever stops waiting cancels the request."""
-    return _answer(model, await ask(model, _request(model, inputs, options)))
+    request, observation = _observed(observer, model, inputs, options)
+    try:
+        answer = _answer(model, await ask(observation or model, request))
+    except BaseException as error:
+        if observation is not None:
+            observation.close(error)
+        raise
+    if observation is not None:
+        observation.close()
+    return answer
 
 
 async def stream(
-    model: Servable, inputs: Inputs, options: RequestOptions = PLAIN
+    observer: Observer, model: Servable, inputs: Inputs, options: RequestOptions = PLAIN
 ) -> AsyncGenerator[Answer, None]:
     """Yield the answers of a model as they come; raises InferError.
 
     Whoever stops reading cancels the request.
     """
-    request = _request(model, inputs, options)
+    request, observation = _observed(observer, model, inputs, options)
     reply = StreamReply()
     request.flow = reply.flow
-    model.infer(request, reply)
+    (observation or model).infer(request, reply)
     try:
         async for response in reply:
             if response.error is not None:
@@ -84,6 +97,17 @@ async def stream(
     finally:
         if not reply.is_complete:
             model.cancel(request)
+        if observation is not None:
+            observation.close()
+
+
+def _observed(
+    observer: Observer, model: Servable, inputs: Inputs, options: RequestOptions
+) -> tuple[Request, Observation | None]:
+    """Return the request, and its observation if it is observed."""
+    received = now() if observer.active else None
+    request = _request(model, inputs, options)
+    return request, None if received is None else observer.begin(LIBRARY, received, request, model, ())
 
 
 def _request(model: Servable, inputs: Inputs, options: RequestOptions) -> Request:

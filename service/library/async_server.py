@@ -20,6 +20,7 @@ from .. import information, logs, model_control
 from ..interior import Interior, furnished
 from ..lifecycle import Fronts, shut_down
 from ..metrics import Metrics
+from ..observer import Observer
 from . import asking
 from .asking import PLAIN, Answer, Inputs, RequestOptions
 from .binding import binding_of, describe
@@ -221,11 +222,11 @@ class AsyncModel:
 
     async def infer(self, inputs: Inputs, options: RequestOptions = PLAIN) -> Answer:
         """Return the one answer; raises InferError. To stop waiting is to cancel the request."""
-        return await asking.infer(self._find(), inputs, options)
+        return await asking.infer(self._observer, self._find(), inputs, options)
 
     def stream(self, inputs: Inputs, options: RequestOptions = PLAIN) -> AsyncGenerator[Answer, None]:
         """Yield answers as they come; raises InferError. To close the generator is to cancel the request."""
-        return asking.stream(self._find(), inputs, options)
+        return asking.stream(self._observer, self._find(), inputs, options)
 
     async def is_ready(self) -> bool:
         """Tell whether the model takes requests."""
@@ -245,6 +246,10 @@ class AsyncModel:
     def statistics(self) -> list[Members]:
         """Return the counters of each version; raises InferError."""
         return information.statistics(self._repository, self.name, self.version)
+
+    @property
+    def _observer(self) -> Observer:
+        return self._server.interior.doorway.observer
 
     @property
     def _repository(self) -> Repository:

@@ -14,9 +14,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,9 @@ from .attendant import attendant
 
 CLOSE_SECONDS: Final = 5.0
 """How long the end of this process waits for that of its fork servers."""
+
+LINGER_SECONDS: Final = 10.0
+"""How long a fork server stays that nobody needs: a model is completed first, and then loaded."""
 
 Ended = Callable[[str], None]
 """Hears how a worker came to its end, nothing where that was wanted; on the attendant's thread."""
@@ -51,7 +56,8 @@ class ForkServer:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         package = __name__.partition(".")[0]
         directory = Path(str(sys.modules[package].__file__)).parent
-        command = [interpreter.program, main.__file__, str(theirs.fileno()), package, str(directory)]
+        found_by_path = (package, str(directory), str(Path(msgpack.__file__).parent))
+        command = [interpreter.program, main.__file__, str(theirs.fileno()), *found_by_path]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter is the operator's choice
                 command,
@@ -143,6 +149,7 @@ class ForkServer:
 
 
 _fork_servers: Final[dict[Interpreter, ForkServer]] = {}
+_holders: Final[Counter[Interpreter]] = Counter()
 _lock: Final = threading.Lock()
 
 
@@ -153,6 +160,40 @@ def fork_server(interpreter: Interpreter) -> ForkServer:
         if found is None or found.is_gone:
             found = _fork_servers[interpreter] = ForkServer(interpreter)
         return found
+
+
+@contextmanager
+def held(interpreter: Interpreter) -> Iterator[None]:
+    """Need workers of an interpreter for the length of the block."""
+    hold(interpreter)
+    try:
+        yield
+    finally:
+        let_go(interpreter)
+
+
+def hold(interpreter: Interpreter) -> None:
+    """Need workers of an interpreter, until it is let go."""
+    with _lock:
+        _holders[interpreter] += 1
+
+
+def let_go(interpreter: Interpreter) -> None:
+    """Need no more workers of an interpreter; when nobody does its fork server ends, unless it is our own."""
+    with _lock:
+        _holders[interpreter] -= 1
+        is_unused = not _holders[interpreter] and interpreter != Interpreter()
+    if is_unused:
+        timer = threading.Timer(LINGER_SECONDS, _end_unused, [interpreter])
+        timer.daemon = True
+        timer.start()
+
+
+def _end_unused(interpreter: Interpreter) -> None:
+    with _lock:
+        unused = None if _holders[interpreter] else _fork_servers.pop(interpreter, None)
+    if unused is not None:
+        unused.close()
 
 
 @atexit.register

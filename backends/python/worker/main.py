@@ -1,9 +1,9 @@
 """The program that the server starts for each interpreter: it imports what workers need, and forks them.
 
-It is run by its path, with any Python that has numpy. The package it belongs to is found by its path too, so
-nothing else of the server's environment is in the way of the models.
+It is run by its path, with any Python that has numpy. The package it belongs to is found by its path too, and
+so is msgpack where the Python has none; nothing else of the server's environment is in the way of the models.
 
-    python main.py DESCRIPTOR PACKAGE DIRECTORY
+    python main.py DESCRIPTOR PACKAGE DIRECTORY MSGPACK
 """
 
 import importlib
@@ -14,11 +14,13 @@ import sys
 
 def main() -> None:
     """Serve as the command line says."""
-    descriptor, package, directory = sys.argv[1:]
+    descriptor, package, directory, msgpack = sys.argv[1:]
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH120, PTH100 - `pathlib` would cost a tenth of the start
     if sys.path and os.path.abspath(sys.path[0]) == here:  # noqa: PTH100
         del sys.path[0]  # Python put it there; models must not find our modules by their bare names
     _adopt(package, directory)
+    if importlib.util.find_spec("msgpack") is None:
+        _adopt("msgpack", msgpack)  # where its compiled part does not fit this Python it does without
     below = f"{package}.backends.python.worker"
     fork_server = importlib.import_module(f"{below}.fork_server")
     worker = importlib.import_module(f"{below}.worker")

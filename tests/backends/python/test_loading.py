@@ -146,7 +146,6 @@ def test_the_configuration_may_name_another_file(bench: Workbench) -> None:
     [
         ("default_model_filename: 'model.so'", "Model name must end with '.py'. Model name is \"model.so\"."),
         ("default_model_filename: '../../../out.py'", "is outside of the model repository"),
-        ("parameters { key: 'EXECUTION_ENV_PATH' value { string_value: 'e' } }", "is not available"),
         (
             "parameters { key: 'FORCE_CPU_ONLY_INPUT_TENSORS' value { string_value: 'maybe' } }",
             "Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: maybe",

@@ -1,6 +1,7 @@
 """A server without sockets: models of a repository, asked with arrays."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,6 +133,23 @@ async def test_whoever_stops_waiting_takes_the_request_out_of_the_queue(
             await waiting
         assert (await model.infer({"INPUT0": [[3]]}))["OUTPUT0"].tolist() == [[3]]
         assert model.statistics()[0]["inference_stats"]["success"]["count"] == 2
+
+
+async def test_the_access_log_has_the_requests_of_the_program_too(repository: Path, tmp_path: Path) -> None:
+    file = tmp_path / "access.log"
+    config = ServerConfig(model_repository=repository, access_log_file=file)
+    async with AsyncServer(config, doors=False) as server:
+        await server.model("identity").infer({"INPUT0": [[1]]}, RequestOptions(id="one"))
+        assert len([answer async for answer in server.model("repeat").stream({"N": [2]})]) == 2
+        with pytest.raises(InferError):
+            await server.model("identity").infer({"INPUT0": np.zeros((5, 1), np.float32)})
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [(line["protocol"], line["model"], line["request_id"], line["status"]) for line in lines]
+    assert told == [
+        ("library", "identity", "one", "OK"),
+        ("library", "repeat", "", "OK"),
+        ("library", "identity", "", "INVALID_ARG"),
+    ]
 
 
 async def test_models_are_loaded_and_unloaded_in_explicit_mode_only(repository: Path) -> None:

@@ -1,0 +1,1 @@
+"""Environments of Python models: packages, and perhaps a Python, of their own."""

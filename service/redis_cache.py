@@ -22,7 +22,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from ..actors.cache import CacheCounters, Key, Receive
 from ..actors.clock import MILLISECOND, SECOND, Clock, Instant, now
 from ..proto.errors import Fault, InferError
-from ..proto.stored_outputs import StoredOutputs, StoredOutputsError, decode, encode
+from ..proto.stored_outputs import StoredOutputs, decode, encode
 from .settings import RedisCacheSettings
 
 LARGEST: Final = 16 << 20
@@ -142,7 +142,7 @@ class RedisCache:
         if isinstance(value, bytes) and value:
             try:
                 stored = decode(value) if len(value) <= SMALL else await asyncio.to_thread(decode, value)
-            except StoredOutputsError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it holds, it must not end this task
                 log.warning("Redis holds no response under a key of ours", reason=str(error))
         if stored is None:
             self.counters.misses += 1

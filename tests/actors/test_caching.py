@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deuteron.actors.cache import CacheCounters, Key, LocalCache, Receive
-from deuteron.actors.caching import CachedVersion
+from deuteron.actors.caching import CachedVersion, key_of
 from deuteron.actors.leases import Leases
 from deuteron.actors.loading import LoadOptions
 from deuteron.actors.reply import OneReply
@@ -200,13 +200,30 @@ async def test_what_differs_in_name_only_is_the_same_question() -> None:
     assert await value(bench.infer(ask(1, id="second", parameters={"key": 1}))) == 10
 
 
-async def test_elements_may_not_move_from_one_input_to_the_next() -> None:
-    bench = Bench()
-    for left, right in (((1, 2), (3,)), ((1,), (2, 3))):
-        tensors = {"INPUT0": left, "INPUT1": right}
-        inputs = {name: Tensor.from_numpy(np.array([each], np.float32)) for name, each in tensors.items()}
-        bench.infer(Request("model", inputs=inputs))
-    assert len(bench.model.jobs) == 2
+def numbers(raw: bytes, *shape: int, datatype: Datatype = Datatype.UINT8) -> Tensor:
+    return Tensor(datatype, shape or (len(raw),), raw)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ({"A": numbers(b"1B2")}, {"A": numbers(b"1"), "B": numbers(b"2")}),
+        ({"A": numbers(b"12"), "B": numbers(b"3")}, {"A": numbers(b"1"), "B": numbers(b"23")}),
+        (
+            {"A": numbers(b"1B2(1,);2", 1, datatype=Datatype.BYTES)},
+            {"A": numbers(b"1", 1, datatype=Datatype.BYTES), "B": numbers(b"2")},
+        ),
+        ({"A": numbers(b"12", 1, 2)}, {"A": numbers(b"12", 2, 1)}),
+        ({"A": numbers(b"1")}, {"A": numbers(b"1", datatype=Datatype.INT8)}),
+        ({"A": numbers(b"1")}, {"B": numbers(b"1")}),
+    ],
+    ids=["names", "elements", "strings", "shapes", "datatypes", "inputs"],
+)
+def test_different_questions_have_different_keys(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert key_of(b"", Request("model", inputs=left)) != key_of(b"", Request("model", inputs=right))
+    both = dict(reversed(left.items()))
+    assert key_of(b"", Request("model", inputs=left)) == key_of(b"", Request("model", inputs=both))
+    assert key_of(b"", Request("model", inputs=left)) != key_of(b"other", Request("model", inputs=left))
 
 
 async def test_requests_that_ask_the_same_at_the_same_time_share_one_execution() -> None:

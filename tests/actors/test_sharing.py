@@ -146,6 +146,14 @@ def test_whoever_comes_late_has_no_turns_to_make_up_for() -> None:
     assert abs(ran["old"] - ran["new"]) <= 1
 
 
+def test_whoever_stood_by_has_no_turns_to_make_up_for() -> None:
+    sharing = Sharing()
+    members = {"busy": sharing.join("busy", claim(r=1)), "idle": sharing.join("idle", claim(r=1))}
+    run_for(sharing, {"busy": members["busy"]}, 1000)
+    ran = run_for(sharing, members, 100)
+    assert abs(ran["busy"] - ran["idle"]) <= 1
+
+
 def test_what_was_declined_was_no_turn() -> None:
     sharing = Sharing()
     member = sharing.join("a", claim(r=1))

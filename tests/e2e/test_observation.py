@@ -55,6 +55,7 @@ def test_responses_of_a_model_that_streams_are_counted_by_their_index(house: Ser
         ("1", "compute_output"): 1,
         ("1", "success"): 1,
         ("2", "compute_infer"): 1,
+        ("2", "compute_output"): 1,
         ("2", "fail"): 1,
         ("3", "compute_infer"): 1,
         ("3", "empty_response"): 1,

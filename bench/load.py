@@ -22,7 +22,6 @@ from pathlib import Path
 import machine
 from servers import Launch, Server, ServerError
 
-MODEL = "identity"
 WINDOWS = 3
 WINDOW_STRETCH = 4 / 3  # perf_analyzer's windows last a third longer than --measurement-interval says
 MOST_THREADS = 16  # requests in flight above which perf_analyzer works asynchronously
@@ -37,15 +36,37 @@ class LoadError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask: a protocol, a model, and what perf_analyzer is to be told besides."""
+
+    protocol: str  # "http" or "grpc"
+    model: str = "identity"
+    flags: str = ""
+    streaming: bool = False
+    bare: bool = False  # whether the bare doors can be asked this way
+
+
+WAYS = {
+    "http": Way("http", bare=True),
+    "grpc": Way("grpc", bare=True),
+    "json": Way("http", flags="--input-tensor-format json --output-tensor-format json"),
+    "stream": Way("grpc", flags="--streaming", streaming=True),
+    "shm": Way("http", flags="--shared-memory system --output-shared-memory-size 64"),
+    "http-large": Way("http", "picture"),
+    "grpc-large": Way("grpc", "picture"),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What is asked of a server."""
 
-    protocol: str  # "http" or "grpc"
+    way: str
     concurrency: int
 
     def __str__(self) -> str:
         """Name the load as the tables do."""
-        return f"{self.protocol} c={self.concurrency}"
+        return f"{self.way} c={self.concurrency}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +91,10 @@ class Figures:
 def measure(server: Server, load: Load, perf_analyzer: Launch, seconds: float) -> Figures:
     """Load `server` for about `seconds`; raises LoadError with what perf_analyzer or the server said."""
     try:
-        answered, before = server.completed(MODEL), Spent.so_far(server)
+        model = WAYS[load.way].model
+        answered, before = server.completed(model), Spent.so_far(server)
         throughput, p50, p99, requests = run_perf_analyzer(server, load, perf_analyzer, seconds)
-        after, answered = Spent.so_far(server), server.completed(MODEL) - answered
+        after, answered = Spent.so_far(server), server.completed(model) - answered
     except ServerError as error:
         raise LoadError(str(error)) from error
     # The CPU figure rests on the server's own count: it must fit what the client saw.
@@ -102,13 +124,15 @@ def run_perf_analyzer(
     server: Server, load: Load, perf_analyzer: Launch, seconds: float
 ) -> tuple[float, float, float, int]:
     """Return throughput, p50 and p99 in µs, and the measured requests; raises LoadError."""
+    way = WAYS[load.way]
+    is_asynchronous = way.streaming or load.concurrency > MOST_THREADS
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         table = Path(folder) / "figures.csv"
         flags = (
-            f"-m {MODEL} -i {load.protocol} -u {server.http if load.protocol == 'http' else server.grpc} "
+            f"-m {way.model} -i {way.protocol} -u {server.http if way.protocol == 'http' else server.grpc} "
             f"--concurrency-range {load.concurrency} -p {round(seconds * 1000 / WINDOWS / WINDOW_STRETCH)} "
             f"-r {WINDOWS} -s {ANY_SPREAD} -f {table} "
-            f"{'--sync' if load.concurrency <= MOST_THREADS else ASYNCHRONOUS}"
+            f"{ASYNCHRONOUS if is_asynchronous else '--sync'} {way.flags}"
         ).split()
         try:
             answer = subprocess.run(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from report import DEUTERON, DOORS, TRITON
+from load import WAYS
+from report import DEUTERON, DOORS, INSIDE, TRITON
 
-SERVERS = (DEUTERON, TRITON, DOORS)
-PROTOCOLS = ("http", "grpc")
+SERVERS = (DEUTERON, INSIDE, TRITON, DOORS)
+USUAL_WAYS = ("http", "grpc")
 OUT = Path(__file__).resolve().parent / "out"
 LONGEST = 600  # seconds that one measurement may be asked to take
 
@@ -26,7 +27,7 @@ class Options:
     """What to measure, how long, and where to put it."""
 
     servers: Sequence[str]
-    protocols: Sequence[str]
+    ways: Sequence[str]
     concurrencies: Sequence[int]
     rounds: int
     seconds: float  # of one measurement
@@ -45,9 +46,15 @@ def parse(arguments: Sequence[str]) -> Options:
         type=words(SERVERS),
         default=SERVERS,
         metavar="A,B",
-        help="of deuteron,triton,doors (all)",
+        help=f"of {','.join(SERVERS)} (all); {INSIDE} is deuteron with its Python models in its own process",
     )
-    add("--protocols", type=words(PROTOCOLS), default=PROTOCOLS, metavar="A,B", help="of http,grpc (both)")
+    add(
+        "--ways",
+        type=words(tuple(WAYS)),
+        default=USUAL_WAYS,
+        metavar="A,B",
+        help=f"how to ask, of {','.join(WAYS)} ({','.join(USUAL_WAYS)})",
+    )
     add(
         "--concurrencies",
         type=counts,

@@ -12,7 +12,7 @@ from typing import Any
 
 from load import Figures, Load
 
-DEUTERON, TRITON, DOORS = "deuteron", "triton", "doors"
+DEUTERON, INSIDE, TRITON, DOORS = "deuteron", "inside", "triton", "doors"
 NOISY = 0.10  # share of the machine spent by others above which figures deserve a warning
 
 
@@ -32,16 +32,16 @@ Results = Mapping[tuple[str, Load], Mapping[int, Figures]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One way to hold deuteron's figures against another server's."""
+    """One way to hold a form of deuteron's figures against another server's."""
 
     name: str
     against: str
     compare: Callable[[Figures, Figures], float]  # of deuteron's and the other's figures of one round
     form: str  # how the number is written
 
-    def found(self, results: Results, load: Load) -> float | None:
+    def found(self, results: Results, load: Load, server: str) -> float | None:
         """Return the median over the rounds in which both were measured, or None where there is none."""
-        ours, theirs = results.get((DEUTERON, load), {}), results.get((self.against, load), {})
+        ours, theirs = results.get((server, load), {}), results.get((self.against, load), {})
         each = [self.compare(ours[number], theirs[number]) for number in ours if number in theirs]
         return statistics.median(each) if each else None
 
@@ -49,12 +49,14 @@ class Comparison:
 THROUGHPUT = Comparison(
     "throughput ÷ Triton", TRITON, lambda ours, its: ours.throughput / its.throughput, ".2f"
 )
+LATENCY = Comparison("p50 ÷ Triton", TRITON, lambda ours, its: ours.p50 / its.p50, ".2f")
+CPU = Comparison("CPU ÷ Triton", TRITON, lambda ours, its: ours.cpu / its.cpu, ".2f")
 ADDED_CPU = Comparison("CPU − doors, µs/request", DOORS, lambda ours, its: ours.cpu - its.cpu, "+.0f")
 COMPARISONS = (
     THROUGHPUT,
-    Comparison("p50 ÷ Triton", TRITON, lambda ours, its: ours.p50 / its.p50, ".2f"),
+    LATENCY,
     Comparison("p99 ÷ Triton", TRITON, lambda ours, its: ours.p99 / its.p99, ".2f"),
-    Comparison("CPU ÷ Triton", TRITON, lambda ours, its: ours.cpu / its.cpu, ".2f"),
+    CPU,
     ADDED_CPU,
 )
 
@@ -67,16 +69,17 @@ class Target:
     comparison: Comparison
     bound: float
     at_least: bool  # else at most
+    server: str = DEUTERON
 
     def verdict(self, results: Results) -> dict[str, Any] | None:
         """Return what was found and whether it is within the bound, or None where it was not measured."""
-        found = self.comparison.found(results, self.load)
+        found = self.comparison.found(results, self.load, self.server)
         if found is None:
             return None
         met = found >= self.bound if self.at_least else found <= self.bound
         wanted = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
         return {
-            "what": f"{self.load}: {self.comparison.name}",
+            "what": f"{self.load} {self.server}: {self.comparison.name}",
             "found": found,
             "shown": format(found, self.comparison.form),
             "wanted": wanted,
@@ -85,10 +88,16 @@ class Target:
 
 
 TARGETS = (
-    Target(Load("http", 16), THROUGHPUT, 0.80, at_least=True),
-    Target(Load("grpc", 16), THROUGHPUT, 0.45, at_least=True),
-    Target(Load("http", 16), ADDED_CPU, 60, at_least=False),
-    Target(Load("grpc", 16), ADDED_CPU, 60, at_least=False),
+    *(
+        Target(Load(way, number), THROUGHPUT, bound, at_least=True, server=server)
+        for server, bound in ((DEUTERON, 1.0), (INSIDE, 1.5))
+        for way in ("http", "grpc")
+        for number in (16, 64)
+    ),
+    *(Target(Load(way, 1), LATENCY, 1.0, at_least=False, server=INSIDE) for way in ("http", "grpc")),
+    *(Target(Load(way, 16), CPU, 0.5, at_least=False, server=INSIDE) for way in ("http", "grpc")),
+    *(Target(Load(way, 16), ADDED_CPU, 60, at_least=False, server=INSIDE) for way in ("http", "grpc")),
+    *(Target(Load(way, 8), THROUGHPUT, 1.0, at_least=True) for way in ("http-large", "grpc-large")),
 )
 
 
@@ -132,12 +141,14 @@ def figures_table(results: Results) -> str:
 
 
 def comparisons_table(results: Results) -> str:
-    """Return deuteron against the others as a Markdown table, one line per load."""
+    """Return both forms of deuteron against the others as a Markdown table, one line per load and form."""
     rows = []
-    for load in dict.fromkeys(load for server, load in results if server == DEUTERON):
-        found = [(each.found(results, load), each.form) for each in COMPARISONS]
-        rows.append((str(load), *("–" if number is None else format(number, form) for number, form in found)))
-    return table(("load", *(each.name for each in COMPARISONS)), rows)
+    for server, load in results:
+        if server in (DEUTERON, INSIDE):
+            found = [(each.found(results, load, server), each.form) for each in COMPARISONS]
+            shown = ("–" if number is None else format(number, form) for number, form in found)
+            rows.append((str(load), server, *shown))
+    return table(("load", "server", *(each.name for each in COMPARISONS)), rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -174,7 +185,7 @@ def text(measurements: Sequence[Measurement]) -> str:
     """Return the whole report for people: figures, comparisons, verdicts and, if need be, a warning."""
     results = by_round(measurements)
     parts = [figures_table(results)]
-    if any(server == DEUTERON for server, _ in results):
+    if any(server in (DEUTERON, INSIDE) for server, _ in results):
         parts.append(comparisons_table(results))
         parts.append("\n".join(verdict_line(each) for each in verdicts(results)))
     noisy = sum(each.figures.others > NOISY for each in measurements)

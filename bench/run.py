@@ -20,10 +20,12 @@ import machine
 import options
 import peers
 import report
-from load import MODEL, Load, LoadError, measure
+from load import WAYS, Load, LoadError, measure
 from servers import Launch, Server, ServerError, serving
 
 DOORS = Path(__file__).resolve().parent / "doors.py"
+SHARED = ("--allow-client-shm=true",)
+IN_PROCESS = ("--backend-config=python,in_process=true",)
 WARM_UP_CONCURRENCY = 16
 WARM_UP_SECONDS = 0.6
 OVERHEAD = 0.3  # seconds that perf_analyzer takes beside measuring
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
 def all_serving(wanted: options.Options, installed: peers.Peers) -> Iterator[list[Server]]:
     """Serve one and the same model repository with every wanted server; raises ServerError."""
     launches = {
-        report.DEUTERON: Launch(wanted.deuteron_command),
+        report.DEUTERON: Launch((*wanted.deuteron_command, *SHARED)),
+        report.INSIDE: Launch((*wanted.deuteron_command, *SHARED, *IN_PROCESS)),
         report.TRITON: installed.triton(),
         report.DOORS: Launch((sys.executable, str(DOORS))),
     }
@@ -76,8 +79,8 @@ def all_serving(wanted: options.Options, installed: peers.Peers) -> Iterator[lis
         models = folder / "models"
         shutil.copytree(peers.MODELS, models, ignore=shutil.ignore_patterns("__pycache__"))
         if wanted.dynamic:
-            with (models / MODEL / "config.pbtxt").open("a") as config:
-                config.write("dynamic_batching { }\n")
+            for config in models.glob("*/config.pbtxt"):
+                config.write_text(f"{config.read_text()}dynamic_batching {{ }}\n")
         servers = []
         for name in wanted.servers:
             server = stack.enter_context(serving(name, launches[name], models, wanted.logs))
@@ -89,10 +92,11 @@ def all_serving(wanted: options.Options, installed: peers.Peers) -> Iterator[lis
 def warm_up(servers: Sequence[Server], wanted: options.Options, perf_analyzer: Launch) -> None:
     """Load every server for a moment, so that no first measurement pays for imports and first allocations."""
     for server in servers:
-        for protocol in wanted.protocols:
-            say(f"warming up {server.name} over {protocol}")
-            with contextlib.suppress(LoadError):  # the measurement will meet it again and list it
-                measure(server, Load(protocol, WARM_UP_CONCURRENCY), perf_analyzer, WARM_UP_SECONDS)
+        for way in wanted.ways:
+            if can_ask(server, Load(way, WARM_UP_CONCURRENCY)):
+                say(f"warming up {server.name} over {way}")
+                with contextlib.suppress(LoadError):  # the measurement will meet it again and list it
+                    measure(server, Load(way, WARM_UP_CONCURRENCY), perf_analyzer, WARM_UP_SECONDS)
 
 
 def measure_all(
@@ -103,7 +107,7 @@ def measure_all(
     say(f"{len(turns)} measurements, about {len(turns) * (wanted.seconds + OVERHEAD) / 60:.1f} minutes")
     measurements, failures = [], []
     for place, (number, load, server) in enumerate(turns, start=1):
-        what = f"[{place:{len(str(len(turns)))}}/{len(turns)}] round {number} {load!s:9} {server.name:8}"
+        what = f"[{place:{len(str(len(turns)))}}/{len(turns)}] round {number} {load!s:15} {server.name:8}"
         try:
             figures = measure(server, load, perf_analyzer, wanted.seconds)
         except LoadError as error:
@@ -117,11 +121,17 @@ def measure_all(
 
 def in_turn(servers: Sequence[Server], wanted: options.Options) -> Iterator[tuple[int, Load, Server]]:
     """Yield round, load and server; every second round goes backwards, so that a drift favours nobody."""
-    loads = [Load(protocol, number) for protocol in wanted.protocols for number in wanted.concurrencies]
+    loads = [Load(way, number) for way in wanted.ways for number in wanted.concurrencies]
     for number in range(1, wanted.rounds + 1):
         for load in loads:
             for server in servers if number % 2 else reversed(servers):
-                yield number, load, server
+                if can_ask(server, load):
+                    yield number, load, server
+
+
+def can_ask(server: Server, load: Load) -> bool:
+    """Tell whether a server knows this way of asking: the bare doors know the plain ones."""
+    return server.name != report.DOORS or WAYS[load.way].bare
 
 
 def versions() -> Mapping[str, str]:

@@ -1,11 +1,11 @@
 """ModelStreamInfer: any number of requests to any models over one call, answered as Triton answers them.
 
-One task reads, the call's own task writes, and between them stands the bookkeeping of `Stream`, which is
-plain code: a request becomes a `_Slot`, which is the address its model answers to; what is rendered waits
-in the outbox. Requests to plain models and requests that failed at the door are answered in the order in
-which they came; those to decoupled models as their responses come. Memory is bounded on both sides: no more
-is read while too much is unanswered or unsent, and a model that is too far ahead of its client waits where it
-sends. Where a model does not, the stream is given up.
+The bookkeeping is plain code: a request becomes a `_Slot`, which is the address its model answers to; what is
+rendered waits in the outbox. Where the engine can, requests come and responses go without a task; where they
+have to wait, one task reads and the call's own task writes. Requests to plain models and requests that failed
+at the door are answered in the order in which they came; those to decoupled models as their responses come.
+Memory is bounded on both sides: no more is read while too much is unanswered or unsent, and a model that is
+too far ahead of its client waits where it sends. Where a model does not, the stream is given up.
 """
 
 import asyncio
@@ -151,11 +151,14 @@ class Stream:
         self._reader: asyncio.Task[None] | None = None
         self._all_read = False
         self._ending: InferError | None = None
+        self._is_writing = False
+        """Whether the task that writes waits for the client."""
         self._to_write = asyncio.Event()
         self._may_read = asyncio.Event()
 
     async def serve(self) -> InferError | None:
         """Read and write until all is answered; return the error that ends the stream."""
+        self._call.hand_to(self._take_now)
         try:
             async with asyncio.TaskGroup() as group:
                 self._reader = group.create_task(self._read())
@@ -186,6 +189,13 @@ class Stream:
         self._all_read = True
         self._to_write.set()
 
+    def _take_now(self, body: Piece) -> bool:
+        """Take a request that need not wait; return whether it was taken."""
+        if self._all_read or self._is_full:
+            return False
+        self._accept(body)
+        return True
+
     @property
     def _is_full(self) -> bool:
         return len(self._open) + self._unsent >= MAX_OPEN or self._unsent_bytes >= MAX_OPEN_BYTES
@@ -194,21 +204,38 @@ class Stream:
         while True:
             while self._outbox:
                 item, flow = self._outbox.popleft()
-                self._unsent -= 1
                 if isinstance(item, InferError):
                     return item
-                self._unsent_bytes -= _size(item)
+                self._is_writing = True
                 try:
                     await self._call.write(*item)
                 except ClientGoneError:
                     return InferError(Fault.CANCELLED, "")
-                if flow is not None:
-                    flow.give_back()
-                self._may_read.set()
+                self._is_writing = False
+                self._wrote(item, flow)
             if self._all_read and not self._open:
                 return self._ending
             self._to_write.clear()
             await self._to_write.wait()
+
+    def _write_at_once(self) -> None:
+        """Write what need not wait, and leave the rest to the task that writes."""
+        outbox = self._outbox
+        while outbox and not self._is_writing:
+            item, flow = outbox[0]
+            if isinstance(item, InferError) or not self._call.write_at_once(item):
+                break
+            outbox.popleft()
+            self._wrote(item, flow)
+        if outbox or (self._all_read and not self._open):
+            self._to_write.set()
+
+    def _wrote(self, message: Message, flow: Flow | None) -> None:
+        self._unsent -= 1
+        self._unsent_bytes -= _size(message)
+        if flow is not None:
+            flow.give_back()
+        self._may_read.set()
 
     def _accept(self, body: Piece) -> None:
         """Leave a request with its model, or answer with the error that keeps it from there."""
@@ -292,7 +319,7 @@ class Stream:
             if not head.ended:
                 break
             line.popleft()
-        self._to_write.set()
+        self._write_at_once()
 
     def _render(self, slot: _Slot, response: Response) -> Message | InferError | None:
         """Return what is sent for a response; nothing for a final flag that nobody wants to see."""

@@ -12,6 +12,7 @@ from deuteron.proto.schema import grpc_service_pb2 as pb
 from deuteron.service.doorway import Doorway
 from deuteron.service.grpc import stream
 from deuteron.service.grpc.front import GrpcFront
+from deuteron.service.grpc.lane import streaming
 
 BuildDoorway = Callable[..., Awaitable[Doorway]]
 METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -228,14 +229,20 @@ async def test_no_more_is_read_while_too_much_is_unanswered(
 
 
 async def test_a_client_that_does_not_read_loses_the_stream(
-    stream_infer: StreamInfer, doorway: Doorway, until: Until, monkeypatch: pytest.MonkeyPatch
+    grpc_door: GrpcFront, doorway: Doorway, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its own library reads ahead for it, which is bounded here; so is what the lane keeps for it."""
     monkeypatch.setattr(stream, "MAX_UNSENT", 100)
-    call = stream_infer(iter([counting("x", 5000)]))
-    await until(lambda: doorway.repository.find("counter").statistics.execution_count)
-    with pytest.raises(grpc.aio.AioRpcError, match=r"101 responses of \d+ bytes wait to be read"):
-        async for _ in call:
-            pass
+    monkeypatch.setattr(streaming, "UNSENT", 1000)
+    reads_little = (("grpc.http2.lookahead_bytes", 1000), ("grpc.http2.bdp_probe", 0))
+    async with grpc.aio.insecure_channel(grpc_door.address, reads_little) as channel:
+        call = channel.stream_stream(
+            METHOD, pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString
+        )(iter([counting("x", 5000)]))
+        await until(lambda: doorway.repository.find("counter").statistics.execution_count)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"101 responses of \d+ bytes wait to be read"):
+            async for _ in call:
+                pass
 
 
 async def test_a_server_that_goes_down_ends_idle_streams_after_their_answers(

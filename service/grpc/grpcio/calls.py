@@ -118,6 +118,12 @@ class _Call:
         except grpc.aio.BaseError:
             raise ClientGoneError from None
 
+    def hand_to(self, take: Callable[[Piece], bool]) -> None:
+        pass
+
+    def write_at_once(self, message: Sequence[Piece]) -> bool:
+        return False
+
     async def write(self, *message: Piece) -> None:
         try:
             await self._context.write(b"".join(message))

@@ -6,7 +6,7 @@ more than it was; what the handler writes waits for the client in turn.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from ...http2.stream import Buffer, Stream
@@ -48,6 +48,7 @@ class StreamExchange:
         "_reader",
         "_room",
         "_stream",
+        "_take",
         "_task",
         "_timer",
         "_waiter",
@@ -71,6 +72,8 @@ class StreamExchange:
         """Whether the end of the call is sent, or nobody waits for it."""
         self._opened = False
         """Whether headers were sent."""
+        self._take: Callable[[Piece], bool] | None = None
+        """Who takes messages as they come."""
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         algorithm = ALGORITHM.get(method.compression)
@@ -100,10 +103,11 @@ class StreamExchange:
             self._break(refusal.status, refusal.told)
             return
         for message in messages:
-            self._inbox.append(message)
-            self._backlog += max(_SMALLEST, len(message.body))
+            if self._take is None or message.packed or self._inbox or not self._take(message.body):
+                self._inbox.append(message)
+                self._backlog += max(_SMALLEST, len(message.body))
         self._hold()
-        if messages:
+        if self._inbox:
             _wake(self._waiter)
 
     def end(self) -> None:
@@ -133,13 +137,24 @@ class StreamExchange:
         """Return the messages of the client, until it sends no more; they raise ClientGoneError."""
         while True:
             while self._inbox:
-                yield self._take()
+                yield self._next()
             if self._done:
                 raise ClientGoneError
             if self._ended:
                 return
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+
+    def hand_to(self, take: Callable[[Piece], bool]) -> None:
+        """Have messages taken as they come; those that are refused come by `messages`."""
+        self._take = take
+
+    def write_at_once(self, message: Sequence[Piece]) -> bool:
+        """Send a message if there is no need to wait, and return whether it was sent."""
+        if self._done or self._packing is not None or self._stream.queue:
+            return False
+        self._send(carrier.framed(message))
+        return True
 
     async def write(self, *message: Piece) -> None:
         """Send a message in pieces, as soon as the client has room for it; raises ClientGoneError."""
@@ -152,14 +167,17 @@ class StreamExchange:
                 pieces = (await asyncio.to_thread(packed, whole, *self._packing),)
         if self._done:
             raise ClientGoneError
-        self._open()
-        self._carrier.connection.outbox.data(self._stream, pieces)
-        self._carrier.wake()
+        self._send(pieces)
         while self._stream.queued > UNSENT and not self._done:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
-    def _take(self) -> Piece:
+    def _send(self, pieces: Sequence[Buffer]) -> None:
+        self._open()
+        self._carrier.connection.outbox.data(self._stream, pieces)
+        self._carrier.wake()
+
+    def _next(self) -> Piece:
         message = self._inbox.popleft()
         self._backlog -= max(_SMALLEST, len(message.body))
         if self._owed and self._backlog <= BACKLOG:
@@ -215,6 +233,7 @@ class StreamExchange:
         self._carrier.held -= self._held
         self._held = 0
         self._inbox.clear()
+        self._take = None
         _wake(self._waiter)
         _wake(self._room)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         fill_optionals as fill_optionals,
         first_value as first_value,
         group_by_keys as group_by_keys,
+        group_by_shapes as group_by_shapes,
         group_by_values as group_by_values,
         pad_batch as pad_batch,
         sample as sample,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     )
     from .backends.callables.errors import (
         UnrecoverableError as UnrecoverableError,
+    )
+    from .backends.callables.json_values import (
+        json_values as json_values,
     )
     from .backends.callables.request import (
         Request as Request,
@@ -99,12 +103,14 @@ _NAMES_OF: Final = {
         "fill_optionals",
         "first_value",
         "group_by_keys",
+        "group_by_shapes",
         "group_by_values",
         "pad_batch",
         "sample",
         "triton_context",
     ),
     ".backends.callables.errors": ("UnrecoverableError",),
+    ".backends.callables.json_values": ("json_values",),
     ".backends.callables.request": ("Request",),
     ".backends.callables.specs": (
         "DynamicBatcher",

@@ -1,9 +1,10 @@
 """Decorators: they bring requests into the form that a function is best written for, and its answers back.
 
 The server calls a function with a list of requests. `batch` and `sample` turn that into named inputs; those
-that are written above them see requests (`fill_optionals`, `group_by_keys`), those below them see named
-inputs (`group_by_values`, `pad_batch`); `first_value` and `triton_context` may stand on either side. All of
-them work on functions, methods and coroutines; those that do not group work on generators too.
+that are written above them see requests (`fill_optionals`, `group_by_keys`, `group_by_shapes`), those below
+them see named inputs (`group_by_values`, `pad_batch`, `json_values`); `first_value` and `triton_context` may
+stand on either side. All of them work on functions, methods and coroutines; those that do not group work on
+generators too.
 
 The names are those of PyTriton, so that functions written for it run here.
 """
@@ -59,11 +60,25 @@ def sample(function: Function) -> Function:
 
 def group_by_keys(function: Function) -> Function:
     """Call a function with those requests together that bring the same inputs."""
+    return _grouped(function, frozenset)
 
+
+def group_by_shapes(function: Function) -> Function:
+    """Call a function with those requests together whose inputs have rows of the same shapes."""
+    return _grouped(
+        function, lambda request: frozenset((name, np.shape(request[name])[1:]) for name in request)
+    )
+
+
+def _shapes(request: Inputs) -> object:
+    return frozenset((name, np.shape(value)[1:]) for name, value in request.items())
+
+
+def _grouped(function: Function, key: Callable[[Inputs], object]) -> Function:
     @wraps(function)
     def grouped(*arguments: Value, **others: Value) -> Outcome:
         *bound, requests = arguments
-        groups = _groups(frozenset(request) for request in requests)
+        groups = _groups(map(key, requests))
         outcomes = [function(*bound, [requests[row] for row in rows], **others) for rows in groups]
         return together(outcomes, lambda answers: _in_order(groups, answers))
 

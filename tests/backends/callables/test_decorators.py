@@ -16,14 +16,17 @@ from deuteron.backends.callables.decorators import (
     fill_optionals,
     first_value,
     group_by_keys,
+    group_by_shapes,
     group_by_values,
     pad_batch,
     sample,
     triton_context,
 )
+from deuteron.backends.callables.json_values import json_values
 from deuteron.backends.callables.request import Request
 from deuteron.backends.callables.specs import Description, DynamicBatcher, ModelConfig, Tensor
 from deuteron.proto.config import read_json_config, validated
+from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.tensor import Array
 
 Seen = list[dict[str, Any]]
@@ -188,6 +191,20 @@ def test_requests_with_the_same_inputs_are_grouped_and_answered_in_their_order()
     assert calls == [["a"], ["b"]]
 
 
+def test_requests_with_rows_of_the_same_shapes_are_grouped() -> None:
+    calls: list[tuple[int, ...]] = []
+
+    @group_by_shapes
+    @batch
+    def total(x: Array) -> dict[str, Array]:
+        calls.append(x.shape)
+        return {"y": x.sum(axis=1, keepdims=True)}
+
+    asked = [Request({"x": np.ones((rows, width))}) for rows, width in ((1, 2), (1, 3), (2, 2))]
+    assert lists(total(asked)) == [{"y": [[2]]}, {"y": [[3]]}, {"y": [[2], [2]]}]
+    assert calls == [(3, 2), (1, 3)]
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_rows_with_the_same_values_are_grouped_and_stay_in_their_order(keys: list[int]) -> None:
     groups: list[set[float]] = []
@@ -316,6 +333,24 @@ def test_values_that_differ_have_no_first_unless_that_does_not_matter() -> None:
     assert first_value("scale", strict=False)(lambda scale: scale)(scale=rows(1, 2)) == 1
     kept = first_value("scale", squeeze_single_values=False)(lambda scale: scale)(scale=rows(1))
     assert kept.tolist() == [1]
+
+
+def test_strings_of_json_are_values_to_the_function() -> None:
+    @batch
+    @json_values("question", "answer")
+    def answer(question: Array, x: Array) -> dict[str, Array | list[object]]:
+        return {
+            "answer": [{"of": each["name"], "x": value} for [each], value in zip(question, x, strict=True)],
+            "x": x,
+        }
+
+    strings = np.array([[b'{"name": "a"}'], [b'{"name": [1, null]}']], np.object_)
+    (told,) = answer([Request({"question": strings, "x": rows(1, 2)})])
+    assert told["answer"].tolist() == [b'{"of":"a","x":[1.0]}', b'{"of":[1,null],"x":[2.0]}']
+    assert told["x"].tolist() == [[1], [2]]
+    with pytest.raises(InferError, match="input 'question' is no JSON") as caught:
+        answer([Request({"question": np.array([[b"{"]], np.object_), "x": rows(1)})])
+    assert caught.value.fault is Fault.INVALID_ARG
 
 
 @pytest.mark.parametrize(("came", "size"), [(1, 2), (2, 2), (3, 4), (5, 8)])

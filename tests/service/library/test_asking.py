@@ -9,7 +9,17 @@ import numpy as np
 import psutil
 import pytest
 
-from deuteron import AsyncServer, Fault, InferError, RequestOptions, Server, ServerConfig
+from deuteron import (
+    AsyncServer,
+    Fault,
+    InferError,
+    ModelConfig,
+    Request,
+    RequestOptions,
+    Server,
+    ServerConfig,
+    Tensor,
+)
 
 IDENTITY = """
 backend: "identity"
@@ -86,11 +96,19 @@ async def test_what_is_no_array_becomes_one_of_the_datatype_of_the_input(config:
         assert halves["OUTPUT0"].tolist() == [[16256]]
 
 
-async def test_arrays_of_any_layout_and_byte_order_arrive_as_they_read(config: ServerConfig) -> None:
-    async with AsyncServer(config, doors=False) as server:
-        array = np.arange(6, dtype=">f4").reshape(3, 2).T
-        answer = await server.model("identity").infer({"INPUT0": array})
-        assert answer["OUTPUT0"].tolist() == [[0, 2, 4], [1, 3, 5]]
+async def test_arrays_of_any_layout_and_byte_order_arrive_as_they_read() -> None:
+    def look(requests: list[Request]) -> list[dict[str, object]]:
+        (array,) = requests[0].values()
+        assert array.flags.c_contiguous
+        assert array.dtype.isnative
+        return [{"y": array}]
+
+    number = (np.float32, (-1, -1))
+    async with AsyncServer(doors=False) as server:
+        config = ModelConfig(batching=False)
+        await server.bind("look", look, [Tensor(*number, "x")], [Tensor(*number, "y")], config=config)
+        answer = await server.model("look").infer({"x": np.arange(6, dtype=">f4").reshape(3, 2).T})
+        assert answer["y"].tolist() == [[0, 2, 4], [1, 3, 5]]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_models_stand_beside_those_of_a_repository_and_share_no_name(tmp_path: P
     server = Server(config, doors=False)
     server.bind("alone", double, X, Y, config=ALONE)
     server.bind("twin", double, X, Y, config=ALONE)
-    with pytest.raises(InferError, match="failed to load twin"):
+    with pytest.raises(InferError, match="failed to load twin: twin: model appears in two or more"):
         server.run()
 
 

@@ -74,7 +74,8 @@ class RedisCache:
                 await self._client.ping()
         except (AuthenticationError, ResponseError) as error:  # a mistake of whoever set us up, and no outage
             await self._client.aclose()
-            raise InferError(Fault.UNAVAILABLE, f"Failed to initialize RedisCache: {error}") from error
+            told = f"{error.status_code or ''} {error}".strip()  # WRONGPASS and the like, as Redis says it
+            raise InferError(Fault.UNAVAILABLE, f"Failed to initialize RedisCache: {told}") from error
         except Exception as error:  # noqa: BLE001 - an outage, of whatever kind
             self._failed(error)
         looking = [self._look_up for _ in range(self._settings.connections)]

@@ -10,18 +10,20 @@ version be built after all, it is taken down at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 import structlog
 
+from ..backends.footprint import size_on_disk
 from ..backends.selftest import golden_cases
 from ..proto.config.canary import CanaryPolicy, canary_policy
 from ..proto.errors import Fault, InferError
 from ..proto.model_id import ModelId
 from ..proto.phases import VersionEvent, VersionPhase
+from .dormant import DormantVersion
 from .load_errors import load_failed
 from .loading import Loader, LoadOptions
 from .records import LAST_LOAD_FAILED, ModelRecord, VersionRecord, on_one_line, titled
@@ -29,7 +31,9 @@ from .rollout import Rollouts, check_fits
 from .servable import Loaded, Rearrangeable, Servable
 from .serving import Serving
 from .sources import Source
+from .statistics import Statistics
 from .verification import verify
+from .waking import Waking
 
 log: Final = structlog.get_logger("deuteron.repository")
 
@@ -48,6 +52,9 @@ class Builder:
         self._timeout_s = options.timeout_s
         self._retries = options.retries
         self._overdue: set[asyncio.Task[Loaded]] = set()
+        self.waking = None if options.on_demand is None else Waking(serving, options.on_demand)
+        """What loads models when they are asked for, if anything does."""
+        self._kept = frozenset() if options.on_demand is None else options.on_demand.kept
         self.rollouts = Rollouts(serving)
         """New versions that are tried before they take the place of others."""
 
@@ -144,8 +151,19 @@ class Builder:
 
     async def _build(self, record: ModelRecord, source: Source, version: int) -> Loaded:
         served = record.serving.get(version)
+        made = self._made(served, record.loaded, source, version)
+        return await self._in_time(source, version, made, served)
+
+    async def _in_time(
+        self,
+        source: Source,
+        version: int,
+        made: Coroutine[None, None, Loaded],
+        served: Servable | None = None,
+    ) -> Loaded:
+        """Return what is made of a version in its turn; raises InferError where that takes too long."""
         async with self._turns:
-            task = asyncio.create_task(self._made(served, record.loaded, source, version))
+            task = asyncio.create_task(made)
             self._overdue.add(task)
             done, _ = await asyncio.wait({task}, timeout=self._timeout_s or None)
         if not done:
@@ -172,8 +190,27 @@ class Builder:
             if config is not None:
                 await served.rearrange(config)
                 return served
+        if self.waking is not None and not source.step_names and source.home.name not in self._kept:
+            return await self._dormant(self.waking, source, version)
+        return await self._awake(source, version)
+
+    async def _dormant(self, waking: Waking, source: Source, version: int) -> Loaded:
+        """Return a version that is loaded when it is asked for."""
+        told = await self._loader.describe(source.home, source.draft, version)
+        build = partial(self._wake, source, version)
+        dormant = DormantVersion(told.config, version, told.labels, told.statistics, build, waking)
+        dormant.size_on_disk = await asyncio.to_thread(size_on_disk, source.home.path / str(version))
+        self._serving.start(dormant, source.private)
+        return dormant
+
+    async def _wake(self, source: Source, version: int, statistics: Statistics) -> Loaded:
+        """Return what does the work of a version that sleeps; raises InferError."""
+        return await self._in_time(source, version, self._awake(source, version, statistics))
+
+    async def _awake(self, source: Source, version: int, statistics: Statistics | None = None) -> Loaded:
+        """Return a version that is loaded, serves and knows its golden cases."""
         cases = await asyncio.to_thread(golden_cases, source.home.path)
-        servable = await self._loader.load(source.home, source.draft, version, source.steps)
+        servable = await self._loader.load(source.home, source.draft, version, source.steps, statistics)
         self._serving.start(servable, source.private)
         try:
             await verify(servable, cases)

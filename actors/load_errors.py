@@ -1,6 +1,6 @@
 """Why a model is not loaded, in the words of Triton."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..proto.errors import InferError, internal, invalid
 from ..proto.model_id import ModelId
@@ -28,3 +28,10 @@ def load_failed(model: ModelId, failures: Mapping[int, Exception]) -> InferError
         for version, error in failures.items()
     )
     return invalid(f"load failed for model '{model}': {reasons}")
+
+
+def raise_first(outcomes: Iterable[BaseException | None]) -> None:
+    """Raise the first error among what loads came to, if there is one."""
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome

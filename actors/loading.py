@@ -49,6 +49,7 @@ from .instance_set import InstanceSet
 from .lane import Lane
 from .latencies import LatencyOptions, latencies_of
 from .model import ModelVersion
+from .residency import OnDemand
 from .seating import plan_device
 from .sequence_statistics import SequenceStatistics
 from .servable import Loaded, Servable
@@ -78,6 +79,8 @@ class LoadOptions:
     """How often a version that cannot be loaded is tried again before that is told."""
     namespacing: bool = False
     """Whether equal names in two repositories are two models."""
+    on_demand: OnDemand | None = None
+    """Which models are loaded when they are asked for, if any."""
     cache: Store | None = None
     """Where responses are kept of models that allow it."""
     sharing: Sharing | None = None
@@ -98,6 +101,15 @@ class Prepared:
     """What the cache knows this version by, as far as its own files tell."""
     joins: Joins | None = None
     """The model's own rule about batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a version that is not loaded."""
+
+    config: ModelConfig
+    labels: Mapping[str, Sequence[str]]
+    statistics: Statistics
 
 
 Steps = Mapping[str, ModelId]
@@ -125,10 +137,28 @@ class Loader:
             return read_json_config(config, CONFIG_OVERRIDE, home.name, home.first_version_files())
         return home.draft(self._options.config_name, required=not self._options.auto_complete)
 
-    async def load(self, home: ModelHome, draft: Draft, version: int, steps: Steps = NO_STEPS) -> Loaded:
+    async def describe(self, home: ModelHome, draft: Draft, version: int) -> Description:
+        """Return what is known of a version before it is loaded; raises InferError."""
+        lane = Lane(f"{home.name}_describe")
+        try:
+            _, config = await lane.call(self._completed, draft, ModelFiles(home.path, version))
+            labels = await lane.call(home.labels, config)
+        finally:
+            lane.close()
+        return Description(config, labels, self._statistics(config))
+
+    async def load(
+        self,
+        home: ModelHome,
+        draft: Draft,
+        version: int,
+        steps: Steps = NO_STEPS,
+        statistics: Statistics | None = None,
+    ) -> Loaded:
         """Return one version, ready to serve; raises InferError with the reason where it cannot be.
 
-        `steps` are the models that an ensemble is made of, by the names it calls them.
+        `steps` are the models that an ensemble is made of, by the names it calls them. Statistics that are
+        there already go on.
         """
         began = time.monotonic()
         lane = Lane(f"{home.name}_0")
@@ -137,7 +167,8 @@ class Loader:
             if prepared.plan is None:
                 lane.close()
                 return self._ensemble(prepared, draft, version, steps)
-            model = await self._model(prepared, prepared.plan, version, lane)
+            counted = statistics or self._statistics(prepared.config)
+            model = await self._model(prepared, counted, version, lane)
         except (InferError, asyncio.CancelledError):
             lane.close()
             raise
@@ -147,11 +178,13 @@ class Loader:
         model.statistics.load_seconds = time.monotonic() - began
         return self._behind_cache(model)
 
-    async def _model(self, prepared: Prepared, plan: Plan, version: int, lane: Lane) -> ModelVersion:
+    async def _model(
+        self, prepared: Prepared, statistics: Statistics, version: int, lane: Lane
+    ) -> ModelVersion:
         """Return a model with all its instances seated, the first of them on a lane that is there already."""
         config = prepared.config
-        statistics = self._statistics(config)
-        instances = InstanceSet(plan, statistics, gate_of(config, self._options.sharing))
+        assert prepared.plan is not None
+        instances = InstanceSet(prepared.plan, statistics, gate_of(config, self._options.sharing))
         await _seat(instances, config, lane)
         model = ModelVersion(config, version, prepared.labels, instances, statistics, prepared.joins)
         model.edition = prepared.edition
@@ -213,11 +246,7 @@ class Loader:
         if draft.message.platform == ENSEMBLE:
             config = validated(draft)
             return Prepared(config, home.labels(config), None, self._edition(home, config, files))
-        backend = self._catalog.find(draft.message.backend)
-        if self._options.auto_complete:
-            draft = completed(draft, backend.complete(draft.message, files))
-        config = validated(draft)
-        _refuse_what_is_not_there(config)
+        backend, config = self._completed(draft, files)
         samples = warmup_batches(config, home.path)
         edition = self._edition(home, config, files)
         joins = load_strategy(config, files, lambda reason: log.error(reason, model=config.name))
@@ -227,6 +256,15 @@ class Loader:
         if self._options.sequences is not None:
             plan = _durable_plan(plan, self._options.sequences, config, version)
         return Prepared(config, home.labels(config), plan, edition, joins)
+
+    def _completed(self, draft: Draft, files: ModelFiles) -> tuple[Backend, ModelConfig]:
+        """Return the backend of a model, and its configuration as it is complete; on a lane."""
+        backend = self._catalog.find(draft.message.backend)
+        if self._options.auto_complete:
+            draft = completed(draft, backend.complete(draft.message, files))
+        config = validated(draft)
+        _refuse_what_is_not_there(config)
+        return backend, config
 
     def _edition(self, home: ModelHome, config: ModelConfig, files: ModelFiles) -> bytes:
         """Return what the cache is to know a version by: this load alone, unless other servers look too."""

@@ -30,11 +30,10 @@ from ..proto.model_id import ModelId
 from ..proto.phases import VersionPhase
 from .building import Builder
 from .dependents import ensembles_over, find_circle, resolve
-from .load_errors import dependency_failed, not_polled
+from .load_errors import dependency_failed, not_polled, raise_first
 from .loading import Loader, LoadOptions
 from .records import AMBIGUOUS, IndexEntry, ModelRecord, index_entries, on_one_line, titled
 from .registry import Registry
-from .rollout import Rollouts
 from .serving import Serving
 from .sources import Source, read_source
 from .undertakings import Undertakings
@@ -61,7 +60,9 @@ class Repository:
         self._loader = Loader(catalog, options, self._registry.find_exactly)
         self._serving = Serving()
         self._builder = Builder(self._loader, self._serving, options)
-        self._builder.rollouts.tell_promotions(self._note_promotion)
+        self.rollouts = self._builder.rollouts
+        self.rollouts.tell_promotions(self._note_promotion)
+        self.waking = self._builder.waking
         self._strict_readiness = strict_readiness
         self._listing = Listing({})
         self._in_flight: dict[ModelId, asyncio.Future[None]] = {}
@@ -105,11 +106,6 @@ class Repository:
         return self.live and not self.stopping and settled
 
     @property
-    def rollouts(self) -> Rollouts:
-        """New versions that are tried before they take the place of others."""
-        return self._builder.rollouts
-
-    @property
     def stopping(self) -> bool:
         """Whether the server is about to stop."""
         return self._serving.stopping
@@ -129,7 +125,7 @@ class Repository:
         wanted = self._wanted_at_start(names)
         outcomes = await asyncio.gather(*map(self._ensure, wanted), return_exceptions=True)
         self.live = True
-        _raise_first(each for each in outcomes if not isinstance(each, InferError))
+        raise_first(each for each in outcomes if not isinstance(each, InferError))
         for model in wanted:
             self._note_asked_for(model)
         await self._settle_ensembles()
@@ -166,7 +162,7 @@ class Repository:
         await self._settle_ensembles()
         outcomes = await asyncio.gather(*map(self._load_asked, changed), return_exceptions=True)
         await self._settle_ensembles()
-        _raise_first(each for each in outcomes if not isinstance(each, InferError))
+        raise_first(each for each in outcomes if not isinstance(each, InferError))
 
     async def close(self) -> None:
         """Refuse what comes from now on, drain every model, and wait until all have ended."""
@@ -197,7 +193,7 @@ class Repository:
             loads = (self._load_asked(model, override) for model in models or (ModelId(name),))
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
             await self._settle_ensembles()
-        _raise_first(outcomes)
+        raise_first(outcomes)
 
     async def _load_asked(self, model: ModelId, override: Override = NO_OVERRIDE) -> None:
         await self._load(model, override)
@@ -335,7 +331,7 @@ class Repository:
                 await self._unload(step, dependents=True)
 
     def _retire_all(self, model: ModelId, record: ModelRecord) -> None:
-        self._builder.rollouts.end(model, "it was unloaded")
+        self.rollouts.end(model, "it was unloaded")
         for version in list(record.serving):
             self._serving.retire(record, version)
         record.loaded = None
@@ -399,9 +395,3 @@ class Repository:
         record = self._registry.records.get(model)
         steps = {each: tuple(other.steps.values()) for each, other in self._registry.records.items()}
         return record is None or record.asked_for or bool(ensembles_over(steps, model))
-
-
-def _raise_first(outcomes: Iterable[BaseException | None]) -> None:
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome

@@ -76,6 +76,12 @@ class Serving:
         if servable not in self._tasks:
             self.start(servable)
 
+    async def ended(self, servable: Servable) -> None:
+        """Wait until a version has ended, which was told to."""
+        task = self._tasks.get(servable)
+        if task is not None:
+            await asyncio.wait((task,))
+
     async def wait(self) -> None:
         """Wait until all that serve now have ended."""
         await asyncio.gather(*self._tasks.values())

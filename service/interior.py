@@ -19,6 +19,7 @@ from ..actors.latencies import LatencyOptions
 from ..actors.loading import LoadOptions
 from ..actors.polling import Watch, first_watch, polled
 from ..actors.repository import Repository
+from ..actors.residency import OnDemand
 from ..actors.sharing import Sharing, Supply
 from ..backends.bindings import Bindings
 from ..backends.catalog import Catalog
@@ -39,6 +40,7 @@ from .settings import (
     MetricsSettings,
     RateLimitSettings,
     RedisCacheSettings,
+    RepositorySettings,
     SequenceStoreSettings,
     Settings,
 )
@@ -165,6 +167,7 @@ def _repository(settings: Settings, house: House, bindings: Bindings | None, sto
             threads=chosen.load_threads,
             retries=chosen.load_retries,
             namespacing=chosen.namespacing,
+            on_demand=_on_demand(chosen),
             cache=stores.cache,
             sequences=stores.sequences,
             sharing=_sharing(settings.rate_limit),
@@ -200,6 +203,10 @@ def _latencies(metrics: MetricsSettings) -> LatencyOptions:
         histograms=metrics.enabled and metrics.histogram_latencies,
         summaries=metrics.enabled and metrics.summary_latencies,
     )
+
+
+def _on_demand(chosen: RepositorySettings) -> OnDemand | None:
+    return OnDemand(chosen.on_demand_bytes, frozenset(chosen.kept)) if chosen.on_demand else None
 
 
 async def _watch(repository: Repository, settings: Settings) -> Watch | None:

@@ -6,7 +6,7 @@ Names, types, labels and units are Triton's.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from ..actors.cache import LocalCache, Store
 from ..actors.latencies import CACHE_PHASES, FIRST_RESPONSE, PHASES, Histogram, Summary
@@ -14,6 +14,7 @@ from ..actors.repository import Repository
 from ..actors.rollout import Rollouts
 from ..actors.sequence_statistics import SequenceStatistics, Spread
 from ..actors.servable import Servable
+from ..actors.waking import Waking
 from ..backends.model_metrics import MODEL_METRICS, MetricKind, MetricRegistry, Series
 from .exposition import Family, Kind, Number, Sample, bucketed, exposition, number
 from .machine_metrics import MachineMetrics, pinned_memory_families
@@ -298,6 +299,18 @@ def canary_families(rollouts: Rollouts) -> Iterator[Family]:
     )
 
 
+def on_demand_families(waking: Waking) -> Iterator[Family]:
+    """Yield how models come and go that are loaded when they are asked for; Triton has no such thing."""
+    for name, kind, help_text, value in (
+        ("hits", "counter", "Number of requests that found their model awake", waking.hits),
+        ("misses", "counter", "Number of times a model was loaded because it was asked for", waking.misses),
+        ("evictions", "counter", "Number of times one was unloaded to make room", waking.evictions),
+        ("models", "gauge", "Number of models that are awake", waking.awake),
+        ("used_bytes", "gauge", "Bytes that they take, as it was measured", waking.used_bytes),
+    ):
+        yield Family(f"deuteron_on_demand_{name}", cast("Kind", kind), help_text, [Sample(value, {})])
+
+
 def model_code_families(registry: MetricRegistry) -> Iterator[Family]:
     """Yield the metrics that model code keeps of its own."""
     for family in registry.families():
@@ -336,5 +349,7 @@ class Metrics:
         yield from latency_families(self._repository, self._quantiles)
         yield from sequence_families(self._repository)
         yield from canary_families(self._repository.rollouts)
+        if self._repository.waking is not None:
+            yield from on_demand_families(self._repository.waking)
         yield from self._machine.families()
         yield from model_code_families(MODEL_METRICS)

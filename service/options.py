@@ -116,6 +116,27 @@ GROUPS: Final = (
                 "repository.namespacing",
             ),
             Option(
+                "load-on-demand",
+                values.BOOL,
+                "Whether a model is loaded when the first request for it comes, which waits for that. "
+                "deuteron's own option, as the two below.",
+                "repository.on_demand",
+            ),
+            Option(
+                "on-demand-memory-byte-size",
+                values.COUNT,
+                "Bytes that models take together which were loaded on demand; the least recently used leaves "
+                "when another needs its room. 0 is any number.",
+                "repository.on_demand_bytes",
+            ),
+            Option(
+                "keep-loaded",
+                values.TEXT,
+                f"Model to load at once though others are loaded on demand; it stays. {REPEATABLE}",
+                "repository.kept",
+                repeatable=True,
+            ),
+            Option(
                 "repository-poll-secs",
                 values.SECONDS,
                 "How often to look at the repositories in poll mode. A change is followed when it has rested "

@@ -177,6 +177,12 @@ class RepositorySettings:
     """How often a model that cannot be loaded is tried again before that is told."""
     namespacing: bool = False
     """Whether equal names in two repositories are two models."""
+    on_demand: bool = False
+    """Whether models are loaded when they are asked for."""
+    on_demand_bytes: int = 0
+    """Bytes that models take together which are loaded so; 0 is any number."""
+    kept: tuple[str, ...] = ()
+    """Models that are loaded at once nevertheless, and stay."""
     poll_s: int = 15
     """Seconds from one look at the repositories to the next, in poll mode; 0 looks only at the start."""
 

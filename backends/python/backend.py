@@ -106,9 +106,9 @@ class PythonBackend:
         _check_parameters(given)
         settings = {**self._settings, **given}
         patience_s = _seconds(settings, "execution_timeout_seconds")
-        in_process = parameters.boolean(settings, "in_process", default=True)
+        in_process = parameters.boolean(settings, "in_process", default=False)
         interpreter = None
-        if not ("in_process" in settings and in_process):
+        if not in_process:
             interpreter = find_interpreter(given, files, name, self._environments)
         elif EXECUTION_ENV_PATH in given:
             raise invalid(
@@ -118,7 +118,7 @@ class PythonBackend:
         elif find_requirements(files.version_directory, files.directory) is not None:
             log.warning("requirements have no effect on a model in the server's process", model=name)
         return Form(
-            in_process and interpreter is None,
+            in_process,
             interpreter or Interpreter(),
             parameters.integer(self._settings, "stub-timeout-seconds", START_SECONDS),
             patience_s,

@@ -78,7 +78,7 @@ class Ear:
         self._lost: SimpleQueue[InferError] = SimpleQueue()
         self._engine = engine
         engine.serve(self._lost.put)
-        self._thread = threading.Thread(target=self._hear)
+        self._thread = threading.Thread(target=self._hear, daemon=True)
         self._thread.start()
 
     def close(self) -> None:

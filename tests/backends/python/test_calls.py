@@ -96,10 +96,10 @@ def desk() -> Desk:
 @pytest.fixture
 def model(tmp_path: Path, desk: Desk) -> Iterator[Any]:
     """Load a model over the desk and return it; it is closed at the end of the test."""
-    bench = Workbench(tmp_path / "repository" / "model")
-    bench.backend = PythonBackend({}, desk)
-    bench.write(MODEL)
-    engine: Any = bench.engine()
+    here = Workbench(tmp_path / "repository" / "model")
+    here.backend = here.backend_for(desk)
+    here.write(MODEL)
+    engine: Any = here.engine()
     yield engine._model
     engine.close()
 
@@ -298,12 +298,12 @@ class TritonPythonModel:
 
 
 def test_a_model_that_is_finalised_asks_no_more(
-    bench: Workbench, desk: Desk, caplog: pytest.LogCaptureFixture
+    here: Workbench, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.backend = PythonBackend({}, desk)
-    bench.write(FINALIZES)
-    bench.engine().close()
-    bench.engines.clear()
+    here.backend = here.backend_for(desk)
+    here.write(FINALIZES)
+    here.engine().close()
+    here.engines.clear()
     assert not desk.asked
     assert not desk.wishes
     assert "BLS is only supported during the 'execute' function." in caplog.text
@@ -325,10 +325,10 @@ class TritonPythonModel:
 """
 
 
-def test_wishes_go_to_the_house(bench: Workbench, desk: Desk) -> None:
-    bench.backend = PythonBackend({}, desk)
-    bench.write(CONTROLS)
-    ((response,),) = [bench.start(bench.engine(), bench.ask()).of(0)]
+def test_wishes_go_to_the_house(here: Workbench, desk: Desk) -> None:
+    here.backend = here.backend_for(desk)
+    here.write(CONTROLS)
+    ((response,),) = [here.start(here.engine(), here.ask()).of(0)]
     assert response.error is not None
     refusal = "Failed to unload model: Failed to process the request for model 'model_0', message: not those"
     assert f"[True, False, {refusal!r}]" in response.error.message

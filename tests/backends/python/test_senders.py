@@ -266,11 +266,11 @@ class TritonPythonModel:
 """
 
 
-def test_a_model_waits_where_it_sends_for_a_client_that_reads(bench: Workbench) -> None:
+def test_a_model_waits_where_it_sends_for_a_client_that_reads(here: Workbench) -> None:
     """With credit for two responses a third one is sent when one was read, and all are in order."""
-    bench.write(FLOOD.format(kind="def"))
-    engine = bench.engine(DECOUPLED)
-    asked = bench.ask()
+    here.write(FLOOD.format(kind="def"))
+    engine = here.engine(DECOUPLED)
+    asked = here.ask()
     asked.flow = flow = Credit(most_responses=2)
     unread: SimpleQueue[Response] = SimpleQueue()
     most = 0
@@ -290,10 +290,10 @@ def test_a_model_waits_where_it_sends_for_a_client_that_reads(bench: Workbench) 
     assert most <= 3  # the flag takes no credit
 
 
-def test_a_model_whose_client_goes_away_stops_to_wait(bench: Workbench) -> None:
-    bench.write(FLOOD.format(kind="def"))
-    engine = bench.engine(DECOUPLED)
-    asked = bench.ask()
+def test_a_model_whose_client_goes_away_stops_to_wait(here: Workbench) -> None:
+    here.write(FLOOD.format(kind="def"))
+    engine = here.engine(DECOUPLED)
+    asked = here.ask()
     asked.flow = Credit(most_responses=2)
     sent: list[Response] = []
 
@@ -306,13 +306,13 @@ def test_a_model_whose_client_goes_away_stops_to_wait(bench: Workbench) -> None:
     assert len(sent) == 101
 
 
-def test_a_request_whose_responses_nobody_reads_is_given_up(bench: Workbench) -> None:
+def test_a_request_whose_responses_nobody_reads_is_given_up(here: Workbench) -> None:
     """The client hears of it after what was sent before; the model goes on, and sees a cancellation."""
-    bench.write(FLOOD.format(kind="def"))
-    engine = bench.engine(DECOUPLED)
-    asked = bench.ask()
+    here.write(FLOOD.format(kind="def"))
+    engine = here.engine(DECOUPLED)
+    asked = here.ask()
     asked.flow = Credit(most_responses=2, patience=0.001)
-    first, second, last = bench.start(engine, asked).of(0)
+    first, second, last = here.start(engine, asked).of(0)
     assert outputs([first, second]) == [[0], [1]]
     assert last.error is not None
     assert last.error.fault is Fault.UNAVAILABLE

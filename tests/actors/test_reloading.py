@@ -27,6 +27,8 @@ input [{ name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] }]
 output [{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] }]
 """
 
+HANGS_HERE = 'backend: "python" parameters { key: "in_process" value { string_value: "true" } }'
+"""Where nobody can end the thread of a load that hangs."""
 HANGS = """
 import pathlib, time
 
@@ -286,7 +288,7 @@ async def test_a_load_that_hangs_is_given_up_and_taken_down_should_it_end(
     write_model: Write, open_repository: Open
 ) -> None:
     """The reason says so; the model may be loaded and unloaded as before."""
-    directory = write_model("hangs", 'backend: "python"')
+    directory = write_model("hangs", HANGS_HERE)
     (directory / "1" / "model.py").write_text(HANGS)
     write_model("identity")
     repository = await open_repository(["identity"], LoadOptions(timeout_s=0.05))
@@ -303,7 +305,7 @@ async def test_a_load_that_hangs_is_given_up_and_taken_down_should_it_end(
 
 async def test_a_server_ends_though_a_load_hangs(write_model: Write, open_repository: Open) -> None:
     """Neither a load that was given up nor one that goes on keeps the repository from closing."""
-    directory = write_model("hangs", 'backend: "python"')
+    directory = write_model("hangs", HANGS_HERE)
     (directory / "1" / "model.py").write_text(HANGS)
     repository = await open_repository([], LoadOptions(timeout_s=30))
     asked = asyncio.ensure_future(repository.load("hangs"))
@@ -424,7 +426,7 @@ class TritonPythonModel:
 
 async def test_a_load_that_was_given_up_is_not_tried_again(write_model: Write, open_repository: Open) -> None:
     """Its thread still hangs: another attempt would only hang beside it."""
-    directory = write_model("hangs", 'backend: "python"')
+    directory = write_model("hangs", HANGS_HERE)
     (directory / "1" / "model.py").write_text(HANGS)
     repository = await open_repository([], LoadOptions(timeout_s=0.05, retries=100))
     with pytest.raises(InferError, match=r"not ready within 0\.05 seconds"):

@@ -21,7 +21,7 @@ StreamInfer = Callable[..., Call]
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 COUNTER = """
-backend: "python"
+backend: "python" parameters { key: "in_process" value { string_value: "true" } }
 model_transaction_policy { decoupled: true }
 input [{ name: "COUNT" data_type: TYPE_INT32 dims: [ 1 ] }]
 output [{ name: "INDEX" data_type: TYPE_INT32 dims: [ 1 ] }]

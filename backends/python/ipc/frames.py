@@ -17,12 +17,16 @@ import msgpack
 
 MAX_FRAME: Final = 64 << 20
 """Bytes of one message; large tensors are not in it."""
-READ_SIZE: Final = 256 << 10
+READ_SIZE: Final = 64 << 10
 MAX_DESCRIPTORS: Final = 8
 """Descriptors that may come with one read."""
 
 _length = struct.Struct("<I")
 _ancillary = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+
+# As plain numbers: to combine or pass on flags of an enumeration costs more than the call they are for.
+_NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 
 Message = Sequence[Any]
 """A kind, and what belongs to it."""
@@ -68,7 +72,7 @@ class FrameReader:
             BlockingIOError: where nothing is there, and the socket does not wait.
         """
         try:
-            data, ancillary, _, _ = self._source.recvmsg(READ_SIZE, _ancillary, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._source.recvmsg(READ_SIZE, _ancillary, _CLOSE_ON_EXEC)
         except ConnectionError:
             return None
         if ancillary:
@@ -107,15 +111,12 @@ class FrameReader:
             raise BrokenFrameError("more descriptors came than anybody spoke of")
 
 
-def send_frame(
-    sink: socket.socket, frame: bytes | memoryview, descriptors: Sequence[int] = (), flags: int = 0
-) -> int:
+def send_frame(sink: socket.socket, frame: bytes | memoryview, descriptors: Sequence[int] = ()) -> int:
     """Send a frame, or as much as there is room for, and descriptors with its first byte; return how much."""
-    flags |= socket.MSG_NOSIGNAL
     if not descriptors:
-        return sink.send(frame, flags)
+        return sink.send(frame, _NO_SIGNAL)
     rights = array.array("i", descriptors)
-    return sink.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+    return sink.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _NO_SIGNAL)
 
 
 def _parse(body: memoryview) -> Message:

@@ -13,7 +13,6 @@ from deuteron.backends.house import Receive, Withdraw
 from deuteron.backends.python.api import calls
 from deuteron.backends.python.api import triton_python_backend_utils as pb_utils
 from deuteron.backends.python.api.response import InferenceResponse
-from deuteron.backends.python.backend import PythonBackend
 from deuteron.proto.errors import Fault, InferError
 from deuteron.proto.message import Request, Response
 from deuteron.proto.tensor import Tensor

@@ -4,9 +4,11 @@ A model that asks another is a client like any other: the version is looked up w
 is then admitted, queued and counted as any request is. What is particular is the way: the request crosses to
 the loop, and its responses are handed over there, to be taken to whatever thread waits.
 
-Nobody watches who waits for whom while the server serves, for a model with several instances may well ask
-itself. But in the end all must end. So when the server is told to stop, calls whose callers wait for each
-other in a circle are failed, lest the drain wait for them too; all others are served to the end.
+A model with several instances may well ask itself. Only a call with which all instances of some models wait
+for each other is failed, since nobody would ever answer it (see `deadlock`); models that wait for each other
+through an ensemble are not noticed. And in the end all must end. So when the server is told to stop, calls
+whose callers wait for each other in a circle are failed, lest the drain wait for them too; all others are
+served to the end.
 
 Texts are those of Triton's python backend (`request_executor.cc`).
 """
@@ -17,17 +19,20 @@ from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
-from ..backends.house import Receive, Withdraw
+from ..backends.house import Asker, Receive, Withdraw
 from ..backends.private_directory import Override
 from ..proto.errors import Fault, InferError, internal
 from ..proto.message import Request, Response
 from .clock import now
+from .deadlock import deadlocked
 from .reply import EarlyReply
 from .schedule import Job
-from .servable import Find, Servable
+from .servable import Find, Seated, Servable
 from .tracing import trace_job, trace_responses
 
 Wish = Coroutine[Any, Any, None]
+_Version = tuple[str, str]
+"""Name and version of a model."""
 
 
 class Load(Protocol):
@@ -90,9 +95,9 @@ class Calls:
     # --- what models do, on threads of theirs
     # ---------------------------------------------------------------------------------------
 
-    def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+    def ask(self, asker: Asker, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
         """Send a request to another model and return at once; whatever goes wrong comes as a response."""
-        call = _Call(self, caller, request, receive, decoupled=decoupled)
+        call = _Call(self, asker, request, receive, decoupled=decoupled)
         if not self._cross(call.begin):
             receive(Response(error=_closed()))
         return call.withdraw
@@ -139,6 +144,8 @@ class Calls:
         self._pending.add(call)
         if self._stopping:
             self._break_circles()
+        elif any(each.asker.model == call.servable.name for each in self._pending):
+            self._break_deadlock(call)
 
     def ended(self, call: "_Call") -> None:
         """Know that a call has its answer."""
@@ -197,10 +204,23 @@ class Calls:
     def _break_circles(self) -> None:
         waits_for: dict[str, set[str]] = {}
         for call in self._pending:
-            waits_for.setdefault(call.caller, set()).update(self._names(call.servable))
+            waits_for.setdefault(call.asker.model, set()).update(self._names(call.servable))
         for call in list(self._pending):
-            if call.caller in _reached(waits_for, self._names(call.servable)):
+            if call.asker.model in _reached(waits_for, self._names(call.servable)):
                 call.fail(_in_circle(call))
+
+    def _break_deadlock(self, latest: "_Call") -> None:
+        """Fail a call if with it all instances of some models wait for each other."""
+        waits_for: dict[Asker, set[_Version]] = {}
+        instances: dict[_Version, set[Asker]] = {}
+        for call in self._pending:
+            model = call.servable
+            key = model.name, str(model.version)
+            waits_for.setdefault(call.asker, set()).add(key)
+            if key not in instances and isinstance(model, Seated):
+                instances[key] = {Asker(*key, instance) for instance in model.occupied}
+        if (latest.servable.name, str(latest.servable.version)) in deadlocked(instances, waits_for):
+            latest.fail(_in_deadlock(latest))
 
     def _names(self, servable: Servable) -> Iterator[str]:
         """Yield the names of all models that a request to this one may wait for, itself included."""
@@ -225,16 +245,16 @@ class _Call(EarlyReply):
         "_receive",
         "_request",
         "_response",
-        "caller",
+        "asker",
         "servable",
     )
 
     servable: Servable
 
     def __init__(
-        self, calls: Calls, caller: str, request: Request, receive: Receive, *, decoupled: bool
+        self, calls: Calls, asker: Asker, request: Request, receive: Receive, *, decoupled: bool
     ) -> None:
-        self.caller = caller
+        self.asker = asker
         self._calls = calls
         self._request = request
         self._receive = receive
@@ -332,8 +352,16 @@ def _reached(waits_for: Mapping[str, Iterable[str]], names: Iterable[str]) -> se
 def _in_circle(call: _Call) -> InferError:
     return InferError(
         Fault.UNAVAILABLE,
-        f"the server is stopping, and model '{call.caller}' waits for itself through model "
+        f"the server is stopping, and model '{call.asker.model}' waits for itself through model "
         f"'{call.servable.name}'",
+    )
+
+
+def _in_deadlock(call: _Call) -> InferError:
+    return InferError(
+        Fault.UNAVAILABLE,
+        f"all instances of model '{call.servable.name}' wait for each other, this one in model "
+        f"'{call.asker.model}' included: it would never be served",
     )
 
 

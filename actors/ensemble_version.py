@@ -5,6 +5,9 @@ share: the graph, the form that tensors take between models, and the limits of t
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
 
 from ..proto.admission import Admission
 from ..proto.config import ModelConfig
@@ -25,6 +28,8 @@ from .servable import Find, Servable
 from .split import Split, chosen
 from .statistics import Statistics
 from .step_limit import StepLimit
+
+log: Final = structlog.get_logger("deuteron.ensemble")
 
 Form = tuple[int, bool]
 """The number of dimensions of a tensor, the batch apart, and whether it has a batch dimension before them."""
@@ -137,12 +142,13 @@ class EnsembleVersion:
 
     def outputs(self, answer: Answer) -> dict[str, Tensor]:
         """Return the outputs of an answer that exist, in the same way."""
-        forms = self._output_forms
-        return {
-            name: _fitted(token.tensor, *forms[name])
-            for name, token in answer.items()
-            if token.tensor is not None
-        }
+        outputs: dict[str, Tensor] = {}
+        for name, token in answer.items():
+            if token.tensor is not None:
+                outputs[name] = _fitted(token.tensor, *self._output_forms[name])
+            else:
+                log.debug("Composing models did not output tensor %s", name)
+        return outputs
 
     def may_go(self, conductor: Conductor, step: Step) -> bool:
         """Tell whether a step is within its limit; where not, it waits for its turn."""

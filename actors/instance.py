@@ -118,6 +118,16 @@ class Instance:
         return self._running > 0 or bool(self._open)
 
     @property
+    def name(self) -> str:
+        """What the instance is called."""
+        return self._seat.name
+
+    @property
+    def runs(self) -> bool:
+        """Whether a batch runs here."""
+        return self._running > 0
+
+    @property
     def lined_up(self) -> int:
         """Batches on the lane behind the one that runs."""
         return max(0, self._running - 1)

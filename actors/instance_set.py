@@ -73,6 +73,13 @@ class InstanceSet:
         return any(instance.busy for instance in self._by_id.values())
 
     @property
+    def occupied(self) -> frozenset[str]:
+        """The names of all instances, if a batch runs on each of them, else none."""
+        if not all(instance.runs for instance in self._by_id.values()):
+            return frozenset()
+        return frozenset(instance.name for instance in self._by_id.values())
+
+    @property
     def lined_up(self) -> int:
         """Batches on lanes behind those that run."""
         return sum(instance.lined_up for instance in self._by_id.values())

@@ -106,6 +106,11 @@ class ModelVersion:
         return bool(len(self._router.schedule)) or self._instances.busy
 
     @property
+    def occupied(self) -> frozenset[str]:
+        """The names of all instances, if a batch runs on each of them, else none."""
+        return self._instances.occupied
+
+    @property
     def pending(self) -> int:
         """Requests that wait, at the router or on a lane; where a lane takes several batches, each is one."""
         return self.statistics.pending + self._instances.lined_up

@@ -84,6 +84,15 @@ class Loaded(Servable, Protocol):
 
 
 @runtime_checkable
+class Seated(Protocol):
+    """A version with instances of its own."""
+
+    @property
+    def occupied(self) -> frozenset[str]:
+        """The names of all instances, if a batch runs on each of them, else none."""
+
+
+@runtime_checkable
 class Rearrangeable(Loaded, Protocol):
     """A version whose instances may be changed while it serves."""
 

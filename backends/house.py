@@ -6,6 +6,7 @@ otherwise.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..proto.message import Request, Response
@@ -16,15 +17,24 @@ Withdraw = Callable[[], None]
 """Tells the house that nobody waits for a request any more; from any thread, harmless when it is answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The instance of a model that asks."""
+
+    model: str
+    version: str
+    instance: str
+
+
 class House(Protocol):
     """Whoever serves the models."""
 
-    def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+    def ask(self, asker: Asker, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
         """Send a request to another model and return at once; whatever goes wrong comes as a response.
 
-        `caller` is the name of the model that asks; the trace of the request, if it has one, is that of the
-        request it is made for. With `decoupled` there is a response each time the other
-        model sends one, the final one last; without, there is exactly one.
+        The trace of the request, if it has one, is that of the request it is made for. With `decoupled`
+        there is a response each time the other model sends one, the final one last; without, there is exactly
+        one.
         """
 
     def load(self, name: str, config: str, files: Mapping[str, bytes], *, waiting: str) -> None:

@@ -163,6 +163,7 @@ class PythonPlan:
     def _seat_here(self, name: str, arguments: Mapping[str, str]) -> Engine:
         code = ModelCode(self._path, self._files.directory)
         code.caller.model, code.caller.instance = arguments["model_name"], name
+        code.caller.version = arguments["model_version"]
         code.caller.house = self._house
         try:
             return PythonEngine(code, name, arguments, self._terms, self._max_batch_size)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from types import FrameType
 
-from ...house import House
+from ...house import Asker, House
 
 
 @dataclass(slots=True)
@@ -19,11 +19,17 @@ class Caller:
     directory: str
     """The version directory."""
     model: str = ""
+    version: str = ""
     instance: str = ""
     house: House | None = None
     """Who serves the model; None while its configuration is completed, and from its finalisation on."""
     serving: bool = False
     """Whether it is initialised and not yet about to be finalised."""
+
+    @property
+    def asker(self) -> Asker:
+        """Who it is for those whom it asks."""
+        return Asker(self.model, self.version, self.instance)
 
 
 _callers: dict[str, Caller] = {}

@@ -115,7 +115,7 @@ def ask(caller: Caller | None, request: Request) -> InferenceResponse:
     """Ask a model and wait for its one response; raises TritonModelException where nobody may ask."""
     caller, house = _permitted(caller)
     received: SimpleQueue[Response] = SimpleQueue()
-    house.ask(caller.model, request, received.put, decoupled=False)
+    house.ask(caller.asker, request, received.put, decoupled=False)
     return InferenceResponse.of_wire(received.get())
 
 
@@ -127,7 +127,7 @@ def ask_later(caller: Caller | None, request: Request) -> Awaited[InferenceRespo
     def receive(response: Response) -> None:
         promise.keep(InferenceResponse.of_wire(response))
 
-    promise.withdraw = house.ask(caller.model, request, receive, decoupled=False)
+    promise.withdraw = house.ask(caller.asker, request, receive, decoupled=False)
     return promise.future
 
 
@@ -135,7 +135,7 @@ def ask_many(caller: Caller | None, request: Request) -> ResponseIterator:
     """Ask a model for any number of responses; the iterator waits for each."""
     caller, house = _permitted(caller)
     inbox = _Inbox(request)
-    inbox.withdraw = house.ask(caller.model, request, inbox.receive, decoupled=True)
+    inbox.withdraw = house.ask(caller.asker, request, inbox.receive, decoupled=True)
     return ResponseIterator(inbox)
 
 
@@ -153,7 +153,7 @@ def ask_many_later(caller: Caller | None, request: Request) -> Awaited[ResponseI
             is_first = False
             promise.keep(ResponseIterator(inbox))
 
-    inbox.withdraw = promise.withdraw = house.ask(caller.model, request, receive, decoupled=True)
+    inbox.withdraw = promise.withdraw = house.ask(caller.asker, request, receive, decoupled=True)
     return promise.future
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from ...house import House
+from ...house import Asker, House
 from ..api.log import LOGGER_NAME, STANDARD_LEVELS, LogLevel
 from ..ipc.arena import Arena, Borrower
 from ..ipc.board import Board
@@ -44,7 +44,8 @@ class Conversation:
         self.board = Board(self.process.board)
         self.arena = Arena(self.board.requests, self._announce, assignment.limit)
         self.borrower = Borrower(self.board.responses, writable=False, limit=assignment.limit)
-        self.service = Service(assignment.model, house, self.channel, self.arena, self.borrower)
+        asker = Asker(assignment.model, assignment.arguments.get("model_version", ""), assignment.instance)
+        self.service = Service(asker, house, self.channel, self.arena, self.borrower)
         self._takes: dict[int, Take] = {
             Kind.SEGMENT: lambda it: self.borrower.add(it[1], it[2], self.channel.take_descriptor()),
             Kind.WITHDRAW: lambda it: self.service.withdraw(it[1]),

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ....proto.errors import InferError, internal, invalid
 from ....proto.message import Request, Response
 from ....proto.tensor import Tensor
-from ...house import House, Withdraw
+from ...house import Asker, House, Withdraw
 from ..ipc.arena import Arena, ArenaFullError, Borrower
 from ..ipc.messages import Kind, read_tensors, spell_error, spell_response
 from .channel import Channel
@@ -21,9 +21,9 @@ class Service:
     """The server, as the models of one worker see it."""
 
     def __init__(
-        self, model: str, house: House | None, channel: Channel, arena: Arena, borrower: Borrower
+        self, asker: Asker, house: House | None, channel: Channel, arena: Arena, borrower: Borrower
     ) -> None:
-        self._model = model
+        self._asker = asker
         self._house = house
         self._channel = channel
         self._arena = arena
@@ -49,7 +49,7 @@ class Service:
             self._answer(number, Response(error=internal("nobody can be asked")))
             return
         self._asked[number] = _nothing
-        withdraw = self._house.ask(self._model, request, receive, decoupled=decoupled)
+        withdraw = self._house.ask(self._asker, request, receive, decoupled=decoupled)
         if number in self._asked:
             self._asked[number] = withdraw
 

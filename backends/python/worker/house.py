@@ -8,7 +8,7 @@ from ....proto.datatypes import Datatype
 from ....proto.errors import internal
 from ....proto.message import Request, Response
 from ....proto.tensor import Tensor
-from ...house import Receive, Withdraw
+from ...house import Asker, Receive, Withdraw
 from ..ipc.arena import Arena, ArenaFullError, Borrower
 from ..ipc.frames import Message
 from ..ipc.messages import Kind, read_error, read_response, spell_request, spell_tensors
@@ -24,7 +24,7 @@ class RemoteHouse:
         self._arena = arena
         self._borrower = borrower
 
-    def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+    def ask(self, asker: Asker, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
         """Send a request to another model and return at once; whatever goes wrong comes as a response."""
 
         def take(message: Message) -> bool:

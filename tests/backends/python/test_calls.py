@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deuteron.backends.house import Receive, Withdraw
+from deuteron.backends.house import Asker, Receive, Withdraw
 from deuteron.backends.python.api import calls
 from deuteron.backends.python.api import triton_python_backend_utils as pb_utils
 from deuteron.backends.python.api.response import InferenceResponse
@@ -43,14 +43,14 @@ class Desk:
     """A house that takes requests and leaves the answers to the test."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, Request, Receive, bool]] = []
+        self.asked: list[tuple[Asker, Request, Receive, bool]] = []
         self.withdrawn = 0
         self.wishes: list[tuple[Any, ...]] = []
         self.at_once: tuple[Response, ...] = ()
 
-    def ask(self, caller: str, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+    def ask(self, asker: Asker, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
         """Take a request; answer with what lies ready."""
-        self.asked.append((caller, request, receive, decoupled))
+        self.asked.append((asker, request, receive, decoupled))
         for response in self.at_once:
             receive(response)
         return self._withdraw
@@ -106,8 +106,8 @@ def model(tmp_path: Path, desk: Desk) -> Iterator[Any]:
 def test_the_house_hears_who_asks_for_what(model: PythonModel, desk: Desk) -> None:
     desk.at_once = (response(2.0),)
     assert values(model.request(3.0, request_id="r", model_version=2, timeout=9).exec()) == [[2.0]]
-    ((caller, request, _, decoupled),) = desk.asked
-    assert (caller, decoupled) == ("model", False)
+    ((asker, request, _, decoupled),) = desk.asked
+    assert (asker.model, asker.version, decoupled) == ("model", "1", False)
     assert (request.model_name, request.model_version, request.id, request.timeout_us) == ("other", 2, "r", 9)
     assert request.inputs["IN"].numpy().tolist() == [[3.0]]
     assert request.requested_outputs == ("OUT",)

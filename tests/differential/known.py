@@ -64,7 +64,7 @@ KNOWN: Final = (
         _reordered,
     ),
     Known(
-        "of several bad inputs Triton names the first of a hash table; here it is the first of the request",
+        "of several bad inputs Triton names the first of a hash table; here it is the last of the request",
         r"input '",
         r"input '",
         "",
@@ -96,7 +96,7 @@ KNOWN: Final = (
     ),
     Known(
         "a batch of a negative number of rows is too large; Triton makes an unsigned number of it later",
-        r"(Expected|expected) \d{10,}",
+        r"(Expected|expected) \d{10,}|got \[-",
         r"batch-size must be <=",
     ),
     Known(
@@ -123,10 +123,10 @@ KNOWN: Final = (
         r"expected number of inputs between .* missing required input\(s\) \['",
     ),
     Known(
-        "older: the reference says that a version is not there instead of that it is not ready",
-        r"^(OK|400)",
-        r"^(NOT_FOUND|404) .*Request for unknown model",
-        r"ready|Ready",
+        "older: the reference says over HTTP that a version is not there instead of that it is not ready",
+        r"^400",
+        r"^404 .*Request for unknown model",
+        r"ready",
     ),
     Known(
         "older: the reference refuses negative dimensions before it counts bytes",

@@ -24,6 +24,7 @@ from .outbox import Outbox
 from .patience import Patience
 from .phases import CONNECTION, ConnectionEvent, ConnectionPhase, StreamEvent, StreamPhase
 from .receive_windows import ReceiveWindows
+from .shapes import check_shape
 from .stream import Buffer, Exchange, Stream
 from .streams import Streams
 
@@ -95,6 +96,11 @@ class Connection(Generic[Head]):
             self._streams.abandon(stream.id)
             self._drop(stream)
 
+    def give_up_blocked(self) -> None:
+        """Take back every answer that is complete and finds no room at its client."""
+        for stream in self.outbox.complete():
+            self._reset_and_tell(stream, ErrorCode.CANCEL)
+
     def probe(self, payload: bytes) -> None:
         """Ask whether the client is still there; see `pongs`."""
         self.outbox.put(frames.frame(frames.PING, 0, 0, payload))
@@ -145,21 +151,22 @@ class Connection(Generic[Head]):
 
     def frame(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
         """Take a frame that is no data."""
+        check_shape(kind, stream_id, len(payload))
         match kind:
             case frames.HEADERS:
                 self._on_headers(stream_id, flags, payload)
             case frames.WINDOW_UPDATE:
                 self._on_window_update(stream_id, payload)
             case frames.PING:
-                self._on_ping(stream_id, flags, payload)
+                self._on_ping(flags, payload)
             case frames.SETTINGS:
-                self._on_settings(stream_id, flags, payload)
+                self._on_settings(flags, payload)
             case frames.RST_STREAM:
-                self._on_reset(stream_id, payload)
+                self._on_reset(stream_id)
             case frames.CONTINUATION:
                 self._on_continuation(flags, payload)
             case frames.GOAWAY:
-                self._on_goaway(stream_id, payload)
+                self._patience.spend()  # a client that has done hangs up; there is nothing to do before
             case frames.PRIORITY:
                 self._on_priority(stream_id, payload)
             case _:
@@ -280,8 +287,6 @@ class Connection(Generic[Head]):
 
     def _on_priority(self, stream_id: int, payload: bytes) -> None:
         """Pass over what RFC 9113 has taken back."""
-        if not stream_id:
-            raise protocol_error("PRIORITY on no stream")
         self._patience.spend()
         if len(payload) != frames.PRIORITY_SIZE:
             stream = self._streams.find(stream_id)
@@ -289,9 +294,7 @@ class Connection(Generic[Head]):
                 raise wrong_size("PRIORITY")
             self._break(stream, ErrorCode.FRAME_SIZE_ERROR)
 
-    def _on_reset(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != frames.RST_STREAM_SIZE:
-            raise wrong_size("RST_STREAM")
+    def _on_reset(self, stream_id: int) -> None:
         if self._streams.is_idle(stream_id):
             raise protocol_error("RST_STREAM on no stream")
         stream = self._streams.find(stream_id)
@@ -302,9 +305,7 @@ class Connection(Generic[Head]):
         stream.advance(StreamEvent.RESET)
         self._drop_and_tell(stream)
 
-    def _on_settings(self, stream_id: int, flags: int, payload: bytes) -> None:
-        if stream_id:
-            raise protocol_error("SETTINGS on a stream")
+    def _on_settings(self, flags: int, payload: bytes) -> None:
         if flags & frames.ACK:
             if payload:
                 raise wrong_size("SETTINGS")
@@ -323,11 +324,7 @@ class Connection(Generic[Head]):
         if frames.INITIAL_WINDOW_SIZE in values:
             outbox.resize_windows(self._streams, values[frames.INITIAL_WINDOW_SIZE])
 
-    def _on_ping(self, stream_id: int, flags: int, payload: bytes) -> None:
-        if stream_id:
-            raise protocol_error("PING on a stream")
-        if len(payload) != frames.PING_SIZE:
-            raise wrong_size("PING")
+    def _on_ping(self, flags: int, payload: bytes) -> None:
         if flags & frames.ACK:
             self.pongs += 1
             self._patience.spend()
@@ -335,17 +332,7 @@ class Connection(Generic[Head]):
         self._patience.bear_ping(calls=bool(self._streams))
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
-    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
-        """Pass over what concerns servers that open streams; the client hangs up when it has done."""
-        if stream_id:
-            raise protocol_error("GOAWAY on a stream")
-        if len(payload) < 2 * frames.NUMBER.size:
-            raise wrong_size("GOAWAY")
-        self._patience.spend()
-
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != frames.WINDOW_UPDATE_SIZE:
-            raise wrong_size("WINDOW_UPDATE")
         self._patience.spend()
         increment = frames.NUMBER.unpack(payload)[0] & frames.STREAM_ID
         if not stream_id:
@@ -375,6 +362,9 @@ class Connection(Generic[Head]):
     def _break(self, stream: Stream, code: ErrorCode) -> None:
         """Reset a stream by the fault of its client."""
         self._patience.spend()
+        self._reset_and_tell(stream, code)
+
+    def _reset_and_tell(self, stream: Stream, code: ErrorCode) -> None:
         exchange = stream.exchange
         self.reset(stream, code)
         if exchange is not None:

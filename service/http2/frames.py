@@ -43,9 +43,6 @@ LARGEST_WINDOW: Final = 2**31 - 1
 SMALLEST_MAX_FRAME: Final = 16_384
 LARGEST_MAX_FRAME: Final = 2**24 - 1
 
-PING_SIZE: Final = 8
-RST_STREAM_SIZE: Final = 4
-WINDOW_UPDATE_SIZE: Final = 4
 PRIORITY_SIZE: Final = 5
 SETTING: Final = struct.Struct(">HL")
 NUMBER: Final = struct.Struct(">L")

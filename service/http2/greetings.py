@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import frames
-from .errors import ConnectionFault, ErrorCode, calm_down, wrong_size
+from .errors import ConnectionFault, ErrorCode, calm_down
 from .headers import MAX_LIST_SIZE, MAX_TABLE_SIZE
 from .limits import Limits
 
@@ -33,8 +33,6 @@ def greeting(limits: Limits) -> bytes:
 
 def read_settings(payload: bytes, most: int) -> Mapping[int, int]:
     """Return what a client says in a SETTINGS frame, unknown entries among it; raises ConnectionFault."""
-    if len(payload) % frames.SETTING.size:
-        raise wrong_size("SETTINGS")
     if len(payload) > most * frames.SETTING.size:
         raise calm_down("too many settings")
     values: dict[int, int] = {}

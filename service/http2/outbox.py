@@ -18,6 +18,8 @@ from .stream import Block, Buffer, Stream
 _LAST: Final = frames.END_HEADERS | frames.END_STREAM
 AT_ONCE: Final = 1 << 20
 """Bytes of data that are handed to the transport in one go."""
+SHORT: Final = 4096
+"""Bytes up to which a piece is joined with its neighbours, rather than sent in a frame of its own."""
 LONGEST_FRAME: Final = 256 << 10
 """Bytes of a frame, where its client takes any: streams share a connection frame by frame."""
 
@@ -70,9 +72,17 @@ class Outbox:
         return self._size
 
     @property
-    def blocked(self) -> Sequence[Stream]:
-        """The streams that have more to send than they may."""
-        return tuple(self._blocked.values())
+    def is_blocked(self) -> bool:
+        """Whether any stream has more to send than it may."""
+        return bool(self._blocked)
+
+    def complete(self) -> Sequence[Stream]:
+        """Return the streams that wait with all they have to send, to the end."""
+        return [
+            stream
+            for stream in self._blocked.values()
+            if stream.queue and isinstance(last := stream.queue[-1], Block) and last.ends
+        ]
 
     def answer(self, stream: Stream, opening: bytes, body: Sequence[Buffer], closing: bytes) -> None:
         """Send all there is to send on a stream: a header block, data, and the block that ends it."""
@@ -107,10 +117,18 @@ class Outbox:
             self._put_block(stream, payload, ends=ends)
 
     def data(self, stream: Stream, pieces: Sequence[Buffer]) -> None:
-        """Send data as windows and transport allow."""
+        """Send data as windows and transport allow; short pieces that follow each other in one frame."""
+        short: list[Buffer] = []
         for piece in pieces:
-            if piece:
-                self._enqueue(stream, piece)
+            if len(piece) < SHORT:
+                short.append(piece)
+                continue
+            if short:
+                self._enqueue(stream, b"".join(short))
+                short.clear()
+            self._enqueue(stream, piece)
+        if any(short):
+            self._enqueue(stream, b"".join(short))
         self._pump(stream)
 
     def resize_frames(self, most: int) -> None:
@@ -150,6 +168,8 @@ class Outbox:
         for stream in tuple(self._blocked.values()):
             if self.paused or self._size > AT_ONCE:
                 return
+            if stream.id not in self._blocked:
+                continue
             # Whoever is served goes to the end of the line, should it still be blocked then.
             self._blocked[stream.id] = self._blocked.pop(stream.id)
             self._pump(stream)

@@ -20,17 +20,18 @@ from deuteron.service.doorway import Doorway
 from deuteron.service.grpc import stream
 from deuteron.service.grpc.front import GrpcFront
 from deuteron.service.grpc.inference import InferCall
-from deuteron.service.grpc.lane import link
+from deuteron.service.grpc.lane import link, streaming
 from deuteron.service.grpc.lane.keeping import Keeper
 from deuteron.service.grpc.lane.streaming import StreamExchange
 from deuteron.service.grpc.lane.unary import RefusedExchange, UnaryExchange
 from deuteron.service.grpc.status import Status
 from deuteron.service.http2.connection import Connection
 from deuteron.service.http2.errors import ErrorCode
-from deuteron.service.http2.frames import ACK, DATA, END_STREAM, GOAWAY, PING, frame
+from deuteron.service.http2.frames import ACK, DATA, END_STREAM, GOAWAY, PING, WINDOW_UPDATE, frame
 from deuteron.service.http2.frames import HEADERS as HEADERS_FRAME
 from deuteron.service.http2.stream import Stream
 
+from .http2_peer import sent_frames
 from .lane_wire import HEADERS, Wire, connected, framed, request
 
 HERE = "127.0.0.1"
@@ -57,41 +58,40 @@ async def test_an_answer_waits_for_the_window_of_its_client(wire: Wire) -> None:
     assert (await wire.answer(second)).status[0] is Status.OK
 
 
+async def test_an_answer_that_finds_no_room_for_long_is_taken_back(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "PATIENCE_S", 0.02)
+    wire.makes_room = False
+    await wire.until(lambda: wire.h2.outbound_flow_control_window > 65_535)
+    body = framed(request("large", 40_000))
+    pieces = [body[at : at + 16_000] for at in range(0, len(body), 16_000)]
+    first, second = wire.call(*pieces), wire.call(*pieces)
+    assert (await wire.answer(first)).status[0] is Status.OK
+    assert (await wire.answer(second)).reset == ErrorCode.CANCEL
+    wire.h2.increment_flow_control_window(100_000)
+    assert (await wire.answer(wire.call(*pieces))).status[0] is Status.OK
+
+
 async def test_a_stream_whose_requests_wait_is_allowed_no_more(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model is slow and the client quick: the window stays shut until the model has caught up."""
     monkeypatch.setattr(stream, "MAX_OPEN", 1)
-    call = wire.call(ends=False, path="ModelStreamInfer")
+    monkeypatch.setattr(streaming, "BACKLOG", 1000)
     await wire.until(lambda: wire.h2.remote_settings.initial_window_size > 65_535)
+    call = wire.call(ends=False, path="ModelStreamInfer")
     slow = pb.ModelInferRequest.FromString(request("slow"))
     slow.parameters["ballast"].string_param = "x" * 1_000_000
-    body, sent = framed(slow.SerializeToString()), 0
-    while sent < 8 * len(body):
-        room = min(wire.h2.local_flow_control_window(call), wire.h2.max_outbound_frame_size)
-        if not room:
-            break
-        at = sent % len(body)
-        piece = body[at : at + room]
-        wire.h2.send_data(call, piece)
-        sent += len(piece)
-    wire.flush()
-    assert sent == 4 << 20
-    answered = 0
-    while sent < 8 * len(body):
-        await wire.listen()
-        answered = sum(isinstance(e, DataReceived) for e in wire.events)
-        room = min(wire.h2.local_flow_control_window(call), wire.h2.max_outbound_frame_size)
-        piece = body[sent % len(body) :][:room]
-        if piece:
-            wire.h2.send_data(call, piece)
-            wire.flush()
-        sent += len(piece)
-    assert answered
+    body = framed(slow.SerializeToString())
+    for at in range(0, 4 * len(body), 16_000):
+        wire.h2.send_data(call, (4 * body)[at : at + 16_000])
     wire.h2.end_stream(call)
     wire.flush()
-    answer = await wire.answer(call)
-    assert answer.status[0] is Status.OK
+    assert (await wire.answer(call)).status[0] is Status.OK
+    heard = [kind for kind, _, stream_id, _ in sent_frames(wire.raw) if stream_id == call]
+    assert heard.count(DATA) == 4
+    assert WINDOW_UPDATE not in heard[: heard.index(DATA)]
 
 
 # --- how connections are kept ---

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from deuteron.proto.phases import diagram
 from deuteron.service.http2 import frames
-from deuteron.service.http2.errors import ErrorCode
+from deuteron.service.http2.errors import ConnectionFault, ErrorCode
+from deuteron.service.http2.headers import HeaderReader
 from deuteron.service.http2.limits import Limits
 from deuteron.service.http2.outbox import AT_ONCE, LONGEST_FRAME
 from deuteron.service.http2.phases import CONNECTION, STREAM
@@ -67,6 +68,20 @@ def test_a_client_that_repeats_itself_is_understood_each_time() -> None:
         if number == 3:
             pair.client.encoder.header_table_size = 0
     assert len(pair.of(StreamEnded)) == 6
+
+
+def test_the_same_bytes_mean_something_else_after_the_table_has_changed() -> None:
+    """What they meant before would be the headers of another request."""
+    reader = HeaderReader(tuple)
+    inserts = hpack.Encoder().encode([("name", "one")])
+    refers = b"\xbe"  # to the youngest entry
+    assert reader.request(inserts) == ((b"name", b"one"),)
+    assert [reader.request(refers) for _ in range(2)] == [((b"name", b"one"),)] * 2
+    assert reader.headers(hpack.Encoder().encode([("name", "two")])) == [(b"name", b"two")]
+    assert [reader.request(refers) for _ in range(2)] == [((b"name", b"two"),)] * 2
+    reader.headers(b"\x20")  # a table of no size
+    with pytest.raises(ConnectionFault):
+        reader.request(refers)
 
 
 def test_a_client_with_a_small_table_understands_all_answers() -> None:

@@ -5,7 +5,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +179,21 @@ async def test_mutual_tls_lets_in_only_whom_the_root_vouches_for(open_grpc: Open
     assert await is_live(front, world.root, world.client)
     assert not await is_live(front, world.root, None)
     assert not await is_live(front, world.root, world.stranger)
+
+
+async def test_who_agrees_on_tls_and_not_on_http2_is_hung_up_on(doorway: Doorway, world: World) -> None:
+    """What grpcio does then is its own affair."""
+    settings = GrpcSettings(address=HERE, port=0, engine=GrpcEngine.LANE)
+    tls = GrpcTlsSettings(True, world.server.certificate, world.server.key)
+    front = grpc_front(doorway, settings, KeepaliveSettings(), tls)
+    await front.start()
+    context = ssl.create_default_context(cafile=world.root.certificate)
+    reader, writer = await asyncio.open_connection(HERE, front.port, ssl=context)
+    async with asyncio.timeout(5):
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
+    await front.close(1.0)
 
 
 @pytest.mark.parametrize("fault", ["missing", "not a certificate", "of another key"])

@@ -91,6 +91,8 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         """Hangs up on a client that does not greet, read, or go."""
+        self._patience: asyncio.TimerHandle | None = None
+        """Looks whether a client has left any room."""
 
     # --- what the transport says ---
 
@@ -130,8 +132,9 @@ class Link(asyncio.Protocol):
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
 
     def pause_writing(self) -> None:
         """Hold data back, and hang up should that last too long."""
@@ -171,8 +174,10 @@ class Link(asyncio.Protocol):
                 transport.writelines(waiting)
             else:
                 transport.write(b"".join(waiting))
-            if bulk and outbox.blocked:
+            if bulk and outbox.is_blocked:
                 outbox.pump()
+        if outbox.is_blocked and self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_S, self._lose_patience, outbox.sent)
         if self.connection.phase is ConnectionPhase.LEAVING and not self.connection.streams:
             self._hang_up()
 
@@ -222,6 +227,13 @@ class Link(asyncio.Protocol):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_later(LINGER_S, self.abort)
+
+    def _lose_patience(self, sent: int) -> None:
+        """Take back the answers that a client has left no room for, all the time and for anything."""
+        self._patience = None
+        if self.connection.outbox.sent == sent:
+            self.connection.give_up_blocked()
+        self.flush()
 
     def _unread(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

@@ -39,6 +39,7 @@ class Instance:
         "_budget",
         "_finished",
         "_flying",
+        "_idle",
         "_laden",
         "_open",
         "_plan",
@@ -75,6 +76,7 @@ class Instance:
         self.phase = InstancePhase.STARTING
         self._seat = seat
         self._finished = Finished(seat.index)
+        self._idle = Finished(seat.index, is_idle=True)
         self._plan = plan
         self._readiness = Readiness(seat.name)
         self.statistics = statistics
@@ -172,12 +174,21 @@ class Instance:
         elif not run.ran:
             self._signal(Lost(self.id, run.jobs))
         else:
-            run.settle()
-            if run.unanswered:
-                self._open.add(run)
+            self._settle(run)
+        self._note_vacancy()
+
+    def _settle(self, run: Run) -> None:
+        """Count a batch that has run, answer it, and ask for the next: an idle engine asks first."""
+        run.count()
+        asks_first = not self._running and not run.batch.rescheduled
+        if asks_first:
+            self._signal(self._idle)
+        run.answer()
+        if run.unanswered:
+            self._open.add(run)
+        if not asks_first:
             again = run.rescheduled
             self._signal(Finished(self.id, again) if again else self._finished)
-        self._note_vacancy()
 
     def delivered(self, run: Run) -> None:
         """Pass on responses of a run that came while it ran or after it returned."""

@@ -73,6 +73,10 @@ class Mailbox(Generic[M]):
         self._messages.append(message)
         self._wake()
 
+    def leave(self, message: M) -> None:
+        """Leave a message for an actor that is about to take its turn anyway."""
+        self._messages.append(message)
+
     def close(self) -> None:
         """Refuse further posts; what is already inside will still be read."""
         self._closed = True

@@ -29,6 +29,8 @@ class Finished:
 
     instance: InstanceId
     rescheduled: Sequence[Job] = ()
+    is_idle: bool = False
+    """Whether it has no other batch, so that whoever waits keeps it waiting too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,15 @@ class Router:
 
     def signal(self, message: Message) -> None:
         """Take news that must not be refused."""
-        if type(message) is Finished and not (message.rescheduled or self._turning or self._somebody_waits):
-            self._fold(message)  # a credit nobody waits for is no reason to take a turn
-        else:
-            self._mailbox.signal(message)
+        if type(message) is Finished and not self._turning:
+            if not (message.rescheduled or self._somebody_waits):
+                self._fold(message)  # a credit nobody waits for is no reason to take a turn
+                return
+            if message.is_idle:
+                self._mailbox.leave(message)
+                self._turn()
+                return
+        self._mailbox.signal(message)
 
     @property
     def _is_idle(self) -> bool:

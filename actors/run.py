@@ -145,8 +145,8 @@ class Run:
         for row in range(len(self.jobs)):
             self._answer(row, Response(error=error), moment)
 
-    def settle(self) -> None:
-        """Count what happened, then answer; on the loop, once, after the batch has run."""
+    def count(self) -> None:
+        """Count what happened; on the loop, once, after the batch has run and before it is answered."""
         statistics = self._host.statistics
         moment = now()
         if self.refusal is not None:
@@ -155,8 +155,6 @@ class Run:
             for job in self.jobs:
                 if not job.empty_row:
                     statistics.failed(moment - job.arrived, _reason(self.refusal))
-            self.deliver()
-            self.fail(self.refusal)
             return
         execution = self._phases()
         statistics.executed(self.batch.size, execution)
@@ -167,7 +165,13 @@ class Run:
             statistics.succeeded(
                 self.started - job.queued, moment - job.arrived, job.request.batch_size, execution
             )
+
+    def answer(self) -> None:
+        """Answer as far as the batch has said it; on the loop, once, after it was counted."""
         self.deliver()
+        if self.refusal is not None:
+            self.fail(self.refusal)
+            return
         if self.batch.rescheduled:
             self._give_back()
         if self._host.streaming:

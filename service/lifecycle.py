@@ -27,7 +27,9 @@ EXIT_FAILURE: Final = 1
 class Front(Protocol):
     """A door of the server."""
 
-    service: str
+    @property
+    def service(self) -> str:
+        """What it is called in the log."""
 
     @property
     def address(self) -> str:

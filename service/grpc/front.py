@@ -14,8 +14,9 @@ NO_TLS: Final = GrpcTlsSettings()
 class GrpcFront(Front, Protocol):
     """Where gRPC calls come in."""
 
-    port: int
-    """The port listened at; where 0 was asked for, it is known once started."""
+    @property
+    def port(self) -> int:
+        """The port listened at; where 0 was asked for, it is known once started."""
 
 
 def grpc_front(

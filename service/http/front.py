@@ -1,7 +1,6 @@
 """A listening socket with an aiohttp server behind it: how it opens, stops accepting, and closes."""
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -12,7 +11,8 @@ from aiohttp.web import BaseRequest, RequestHandler, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
 
 from ...proto.errors import invalid
-from ..listening import ListenAt, Reservation, bound_to_path, not_listening, remove
+from ..listener import Listener
+from ..listening import ListenAt
 from ..settings import TlsSettings
 from ..tls import server_context
 from .bodies import BodyRefusedError
@@ -21,7 +21,6 @@ from .responses import error_of
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
-BACKLOG: Final = 1024
 LINGER_S: Final = 1.0
 """How long the rest of a body that nobody wants is read past, so that its sender gets to read the answer."""
 READ_BUFFER: Final = 256 * 1024
@@ -106,76 +105,43 @@ class HttpFront:
         tls: TlsSettings | None = None,
         lane: Lane | None = None,
     ) -> None:
-        self.service = service
-        self.port = socket.port
-        """The port listened at; where 0 was asked for, it is known once started."""
-        self._socket = socket
+        self._listener = Listener(service, socket)
         self._tls = tls
         self._server = _Server(handle, handler_cancellation=True)
         self._lane = lane
-        self._reservation: Reservation | None = None
-        self._context: ssl.SSLContext | None = None
-        self._listener: asyncio.Server | None = None
+
+    @property
+    def service(self) -> str:
+        """What it is called in the log."""
+        return self._listener.service
+
+    @property
+    def port(self) -> int:
+        """The port listened at; where 0 was asked for, it is known once started."""
+        return self._listener.port
 
     @property
     def address(self) -> str:
         """Where it listens, as `address:port` or `unix:path`."""
-        return self._socket.named(self.port)
+        return self._listener.address
 
     def prepare(self) -> None:
         """Keep the place to listen at; raises InferError where it or the certificate cannot be had."""
-        if self._tls is not None and self._tls.enabled:
-            self._context = server_context(self._tls)
-        self._reservation = Reservation(self._socket)
-        self._socket = self._reservation.place
+        tls = self._tls
+        self._listener.prepare(server_context(tls) if tls is not None and tls.enabled else None)
 
     async def start(self) -> None:
         """Listen; raises InferError where that cannot be."""
-        if self._reservation is None:
+        if not self._listener.is_prepared:
             self.prepare()
-        assert self._reservation is not None
-        self._reservation.make_way()
-        try:
-            self._listener = await self._listen()
-        except OSError as error:
-            raise not_listening(self.address, error) from error
-        finally:
-            self._release()
-        if not self._socket.path:
-            self.port = self._listener.sockets[0].getsockname()[1]
-        log.info("Started %s at %s", self.service, self.address)
+        await self._listener.start(self._protocol)
 
     def _protocol(self) -> asyncio.Protocol:
         return self._server() if self._lane is None else self._lane.connection(self._server.successor)
 
-    async def _listen(self) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        path = self._socket.path
-        if path:
-            bound = bound_to_path(path)
-            return await loop.create_unix_server(
-                self._protocol, sock=bound, backlog=BACKLOG, ssl=self._context
-            )
-        return await loop.create_server(
-            self._protocol,
-            self._socket.address or None,
-            self._socket.port,
-            backlog=BACKLOG,
-            reuse_port=self._socket.reuse_port or None,
-            ssl=self._context,
-        )
-
-    def _release(self) -> None:
-        if self._reservation is not None:
-            self._reservation.release()
-
     async def stop_accepting(self) -> None:
         """Refuse new connections from now on; those that are open go on."""
-        self._release()
-        if self._listener is not None and self._listener.is_serving():
-            self._listener.close()
-            if self._socket.path:
-                remove(self._socket.path)
+        self._listener.stop()
 
     async def close(self, grace_s: float) -> None:
         """End every connection: idle ones at once, the others after their request or after the grace."""

@@ -42,7 +42,7 @@ def test_the_version_is_told() -> None:
         (["serve", "--model-repository=/nowhere"], "/nowhere"),
         (["serve", "--model-repository=.", "--modle=x"], "--modle"),
         (["serve", "--model-repository=.", "--http-port=eighty"], 'Bad option: "--http-port".'),
-        (["serve", "--model-repository=.", "--rate-limit=execution_count"], "rate-limit"),
+        (["serve", "--model-repository=.", "--allow-sagemaker=true"], "allow-sagemaker"),
         (["serve", "--model-repository=.", "extra"], "extra"),
         (["feed"], "feed"),
     ],

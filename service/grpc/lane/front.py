@@ -4,22 +4,16 @@ import asyncio
 import ssl
 from typing import Final
 
-import structlog
-
 from ...http2.budget import PingRules
 from ...http2.limits import Limits
-from ...listening import ListenAt, Reservation, bound_to_path, not_listening, remove
+from ...listener import Listener
+from ...listening import ListenAt
 from ...settings import GrpcSettings, GrpcTlsSettings, KeepaliveSettings
 from ...tls import read_root, server_context
 from ..methods import Service
 from .heads import head_reader
 from .link import Link, Links
 
-log: Final = structlog.stdlib.get_logger(__name__)
-
-BACKLOG: Final = 1024
-HANDSHAKE_S: Final = 20.0
-"""Seconds that a client may take to agree on TLS."""
 PARTING_S: Final = 1.0
 """Seconds that clients may take to hang up when all is answered."""
 
@@ -34,51 +28,44 @@ class LaneFront:
         keepalive: KeepaliveSettings,
         tls: GrpcTlsSettings,
     ) -> None:
-        self.service = "GRPCInferenceService"
-        self.port = settings.port
-        """The port listened at; where 0 was asked for, it is known once started."""
-        self._socket = ListenAt(settings.address, settings.port, settings.reuse_port)
+        self._listener = Listener(
+            "GRPCInferenceService", ListenAt(settings.address, settings.port, settings.reuse_port)
+        )
         self._service = service
         self._keepalive = keepalive
         self._tls = tls
         self._read = head_reader(service.methods)
         self._limits = Limits(pings=_ping_rules(keepalive))
         self._links = Links()
-        self._reservation: Reservation | None = None
-        self._context: ssl.SSLContext | None = None
-        self._listener: asyncio.Server | None = None
+
+    @property
+    def service(self) -> str:
+        """What it is called in the log."""
+        return self._listener.service
+
+    @property
+    def port(self) -> int:
+        """The port listened at; where 0 was asked for, it is known once started."""
+        return self._listener.port
 
     @property
     def address(self) -> str:
         """Where it listens, as `address:port` or `unix:path`."""
-        return self._socket.named(self.port)
+        return self._listener.address
 
     def prepare(self) -> None:
         """Keep the place to listen at; raises InferError where it or the certificate cannot be had."""
-        if self._tls.enabled:
-            self._context = _tls(self._tls)
-        self._reservation = Reservation(self._socket)
-        self._socket = self._reservation.place
+        self._listener.prepare(_tls(self._tls) if self._tls.enabled else None)
 
     async def start(self) -> None:
         """Listen; raises InferError where that cannot be."""
-        if self._reservation is None:
+        if not self._listener.is_prepared:
             self.prepare()
-        assert self._reservation is not None
-        self._reservation.make_way()
-        try:
-            self._listener = await self._listen()
-        except OSError as error:
-            raise not_listening(self.address, error) from None
-        finally:
-            self._release()
-        if not self._socket.path:
-            self.port = self._listener.sockets[0].getsockname()[1]
-        log.info("Started %s at %s", self.service, self.address)
+        await self._listener.start(self._link)
 
     async def stop_accepting(self) -> None:
         """Refuse new calls from now on; those that are being answered go on."""
-        self._release()
+        self._listener.release()
         self._service.gate.close()
 
     async def close(self, grace_s: float) -> None:
@@ -94,7 +81,7 @@ class LaneFront:
             for link in self._links:
                 link.connection.end()
                 link.flush()
-        self._stop_listening()
+        self._listener.stop()
         for link in self._links:
             link.leave()
         await self._parting()
@@ -110,38 +97,6 @@ class LaneFront:
 
     def _link(self) -> Link:
         return Link(self._read, self._limits, self._keepalive, self._links)
-
-    def _release(self) -> None:
-        if self._reservation is not None:
-            self._reservation.release()
-
-    async def _listen(self) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        handshake_s = HANDSHAKE_S if self._context is not None else None
-        path = self._socket.path
-        if path:
-            return await loop.create_unix_server(
-                self._link,
-                sock=bound_to_path(path),
-                backlog=BACKLOG,
-                ssl=self._context,
-                ssl_handshake_timeout=handshake_s,
-            )
-        return await loop.create_server(
-            self._link,
-            self._socket.address or None,
-            self._socket.port,
-            backlog=BACKLOG,
-            reuse_port=self._socket.reuse_port or None,
-            ssl=self._context,
-            ssl_handshake_timeout=handshake_s,
-        )
-
-    def _stop_listening(self) -> None:
-        if self._listener is not None and self._listener.is_serving():
-            self._listener.close()
-            if self._socket.path:
-                remove(self._socket.path)
 
 
 def _ping_rules(keepalive: KeepaliveSettings) -> PingRules:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from ..proto.byte_strings import TruncatedElementError, decode_byte_strings
 from ..proto.config import ModelConfig, WarmupData, WarmupInput, WarmupSample
@@ -22,6 +23,8 @@ from ..proto.errors import InferError, internal, invalid, request_prefix
 from ..proto.message import Request, Response
 from ..proto.tensor import Shape, Tensor
 from .api import Batch, Engine, Plan, Seat
+
+log: Final = structlog.get_logger("deuteron.model")
 
 DATA_DIRECTORY: Final = "warmup"
 """Where, beneath the directory of a model, the files of its samples lie."""
@@ -43,6 +46,12 @@ class WarmupBatch:
     def run(self, engine: Engine, seat: Seat) -> None:
         """Run the sample and wait for all answers; blocks. Raises InferError with what went wrong."""
         for _ in range(self.count):
+            log.debug(
+                "model '%s' instance %s is running warmup sample '%s'",
+                self.requests[0].model_name,
+                seat.name,
+                self.name,
+            )
             answers = _Answers(len(self.requests))
             try:
                 batch = Batch(self.requests, len(self.requests))

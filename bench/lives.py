@@ -34,6 +34,8 @@ from tritonclient.grpc import service_pb2 as pb
 COMMAND = Path(sys.executable).parent / "deuteron"
 MIB = 1 << 20
 OK = 200
+WARM_UP = 500
+"""Cycles before the first look: allocators and the collector take that long to come to rest."""
 LOOK_EVERY = 10
 """Cycles from one look at the memory to the next."""
 MAX_RATIO = 1.5
@@ -284,7 +286,7 @@ def cycles(models: Path, number: int) -> bool:
         for name in ("onnx", "torch", "python"):
             body = BODY.replace(b"INPUT0", b"INPUT__0") if name == "torch" else BODY
             seen: list[tuple[int, float, int, int]] = []
-            for cycle in range(number):
+            for cycle in range(-WARM_UP, number):
                 for path, sent in (
                     (f"/v2/repository/models/{name}/load", b""),
                     (f"/v2/models/{name}/infer", body),
@@ -292,11 +294,11 @@ def cycles(models: Path, number: int) -> bool:
                 ):
                     status, text = post(server, path, sent)
                     assert status == OK, text
-                if cycle % LOOK_EVERY == LOOK_EVERY - 1:
+                if cycle >= 0 and cycle % LOOK_EVERY == 0:
                     time.sleep(0.05)
                     memory = process.memory_info().rss / MIB
                     seen.append((cycle, memory, process.num_threads(), process.num_fds()))
-            settled = np.array(seen[len(seen) // 5 :])
+            settled = np.array(seen)
             slopes = [np.polyfit(settled[:, 0], settled[:, column], 1)[0] * 100 for column in (1, 2, 3)]
             print(
                 f"{name}: {number} cycles; memory {seen[0][1]:.1f} to {seen[-1][1]:.1f} MiB "

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deuteron.actors.reply import OneReply
 from deuteron.actors.repository import Repository
 from deuteron.backends.selftest import golden_cases
 from deuteron.proto.errors import InferError
@@ -188,6 +189,36 @@ class TritonPythonModel:
     repository = await open_repository()
     assert "self-test 'two' failed: expected 0 responses, got 1" in told(repository, "notes")[1]
     await until((model / ".went").exists)
+
+
+async def test_a_new_version_whose_process_dies_as_it_starts_leaves_the_old_one_serving(
+    write_model: Write, open_repository: Open
+) -> None:
+    """Its code ends the worker it runs in; the server and the old version do not notice."""
+    quiet = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        pass
+
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([]) for request in requests]
+"""
+    model = write_model("notes", 'backend: "python" output { name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] }')
+    (model / "1" / "model.py").write_text(quiet)
+    repository = await open_repository()
+    before = repository.find("notes")
+    (model / "1" / "model.py").write_text(quiet.replace("pass", "import os; os._exit(3)"))
+    with pytest.raises(InferError, match="exited with status 3"):
+        await repository.load("notes")
+    assert repository.find("notes") is before
+    state, reason = told(repository, "notes")
+    assert state == "READY"
+    assert reason.startswith("the last load failed: ")
+    reply = OneReply()
+    before.infer(Request("notes"), reply)
+    await asyncio.wait_for(reply, 20)
 
 
 def test_a_case_may_not_lie_elsewhere(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class Instance:
             run.stop_clock()
         if run.breakage is not None:
             error = internal(f"instance '{self._seat.name}' broke: {_describe(run.breakage)}")
-            self._break(run, error, run.breakage)
+            self._break((run,), error, run.breakage)
         elif not run.ran:
             self._signal(Lost(self.id, run.jobs))
         else:
@@ -233,8 +233,9 @@ class Instance:
         engine = self.engine
         if isinstance(engine, RemoteEngine):
             self._remote = engine
-            asyncio.get_running_loop().add_reader(engine.fileno(), self._hear, engine)
-            engine.serve(partial(self.lane.report, self._lose, engine))
+            loop = asyncio.get_running_loop()
+            loop.add_reader(engine.fileno(), self._hear, engine)
+            engine.serve(partial(self.lane.report, self._lose, engine), loop.call_soon)
 
     def _unwatch(self) -> None:
         if self._remote is not None:
@@ -256,13 +257,14 @@ class Instance:
             self._running -= len(flying)
             for run in flying:
                 run.stop_clock()
-            self._break(flying[0] if flying else None, error, error)
-            for run in flying[1:]:  # it executes one batch after the other, so it never came to these
-                self._signal(Lost(self.id, run.jobs))
+            self._break([run for run in flying if engine.has_begun(run.batch)], error, error)
+            for run in flying:
+                if not engine.has_begun(run.batch):
+                    self._signal(Lost(self.id, run.jobs))
 
-    def _break(self, run: Run | None, error: InferError, breakage: BaseException) -> None:
-        if run is not None:
-            moment = now()
+    def _break(self, runs: Sequence[Run], error: InferError, breakage: BaseException) -> None:
+        moment = now()
+        for run in runs:
             for job in run.jobs:
                 if not job.empty_row:
                     self.statistics.failed(moment - job.arrived, "BACKEND")
@@ -270,7 +272,7 @@ class Instance:
             run.fail(error)
         self._fail_open(error)
         self._advance(InstanceEvent.BROKE)
-        self._signal(Lost(self.id, batches=0 if run is None else 1))
+        self._signal(Lost(self.id, batches=len(runs)))
         self._breakage.set_result(breakage)
 
     async def _come_back(self) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "RemoteEngine",
     "Seat",
     "Settings",
+    "Soon",
     "TellsReadiness",
 ]
 
@@ -80,6 +81,10 @@ Lost = Callable[[InferError], None]
 """Hears that an engine is gone, and why; its batches do not return any more."""
 
 
+Soon = Callable[[Callable[[], None]], object]
+"""Has something called when all that is to be done in this turn was begun; on the thread that hears."""
+
+
 @runtime_checkable
 class RemoteEngine(Engine, Protocol):
     """An engine whose work is done in another process, so that nobody has to wait for it on a thread.
@@ -100,8 +105,11 @@ class RemoteEngine(Engine, Protocol):
     def hear(self) -> bool:
         """Take what the other process has sent, without waiting for more; return whether more may come."""
 
-    def serve(self, lost: Lost) -> None:
+    def serve(self, lost: Lost, soon: Soon) -> None:
         """Be watched from now on; `lost` is called once, from any thread, if the process ends by itself."""
+
+    def has_begun(self, batch: Batch) -> bool:
+        """Tell whether the process has begun a batch that it did not return; the others come to no harm."""
 
     def overdue(self, batch: Batch) -> None:
         """End the process, for a batch has taken longer than `patience_s`."""

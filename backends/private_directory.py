@@ -59,9 +59,9 @@ def remove_private_directory(directory: ModelDirectory) -> None:
 
 
 def _inner_path(parameter: str) -> str:
-    path = parameter.removeprefix(FILE_PREFIX)
-    normal = posixpath.normpath(path)
-    if posixpath.isabs(path) or normal in (".", "..") or normal.startswith("../"):
+    # As in Triton a path is joined to the directory of the model: one that begins at the root begins there.
+    normal = posixpath.normpath(parameter.removeprefix(FILE_PREFIX).lstrip("/"))
+    if normal in (".", "..") or normal.startswith("../"):
         raise invalid(
             f"Invalid file parameter '{parameter}' with normalized path '{normal}' "
             "must stay within model directory."

@@ -41,6 +41,8 @@ from .remote.process import Launch
 
 log: Final = structlog.stdlib.get_logger("deuteron.environments")
 
+_ODD: Final = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
+
 DEFAULT_FILENAME: Final = "model.py"
 START_SECONDS: Final = 30
 """How long a worker process may take to be there; Triton's default."""
@@ -103,6 +105,7 @@ class PythonBackend:
 
         One that has an environment of its own runs in a worker, and its environment is made ready here.
         """
+        _check_name(name)
         _check_parameters(given)
         settings = {**self._settings, **given}
         patience_s = _seconds(settings, "execution_timeout_seconds")
@@ -199,6 +202,12 @@ def _complete_here(path: Path, files: ModelFiles, config: str, model_name: str) 
 
 def _model_file(filename: str, files: ModelFiles, model_name: str) -> Path:
     return find_artifact(files, filename or DEFAULT_FILENAME, model_name)
+
+
+def _check_name(model_name: str) -> None:
+    """Raise InferError for names that Triton starts no process under: shells would misread them."""
+    if not _ODD.isdisjoint(model_name):
+        raise invalid("Invalid stub name: contains invalid characters")
 
 
 def _check_parameters(given: Mapping[str, str]) -> None:

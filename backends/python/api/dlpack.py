@@ -79,9 +79,19 @@ class _Delivery:
         return self._device
 
 
-def export(array: Array, datatype: Datatype) -> object:
-    """Return a capsule over a writable array, which it keeps alive."""
-    capsule = array.__dlpack__()
+class _Held:
+    """A writable array, seen through an object that keeps its owner alive."""
+
+    __slots__ = ("__array_interface__", "_owner")
+
+    def __init__(self, array: Array, owner: object) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self._owner = owner
+
+
+def export(array: Array, datatype: Datatype, owner: object) -> object:
+    """Return a capsule over a writable array; it keeps the owner of the array alive."""
+    capsule = np.asarray(_Held(array, owner)).__dlpack__()
     if datatype is Datatype.BF16:
         _header(capsule).element.code = _BFLOAT
     return capsule

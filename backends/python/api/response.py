@@ -35,7 +35,7 @@ class InferenceResponse:
         if error is not None and not isinstance(error, TritonError):
             raise TypeError(f"InferenceResponse: error must be a TritonError, not {type(error).__name__}")
         self._error = error
-        self._parameters = check_parameters(parameters) if parameters else None
+        self._parameters = None if parameters is None else check_parameters(parameters)
 
     @classmethod
     def of_wire(cls, response: Response) -> Self:
@@ -75,7 +75,7 @@ class InferenceResponse:
 def check_parameters(parameters: Parameters) -> Parameters:
     """Return a copy of parameters from model code; raises TritonModelException where one cannot travel."""
     if not isinstance(parameters, dict):
-        raise TypeError(f"parameters must be a dict, not {type(parameters).__name__}")
+        raise TypeError(f"parameters must be a dict, got {type(parameters)}")
     for name, value in parameters.items():
         if not isinstance(name, str):
             raise TritonModelException(f"Expect parameters keys to have type str, found type {type(name)}")

@@ -109,8 +109,11 @@ class Answer:
                 self._emit(self._row, Response(error=error))
 
     def close(self) -> None:
-        """Let nothing more be sent; somebody else answers the request."""
+        """Let nothing more be sent; somebody else answers the request, if it got no response yet."""
         with self._lock:
+            if self._kept is not None and not self._closed:
+                self._kept.final = True
+                self._emit(self._row, self._kept)
             self._closed = True
 
     def release(self) -> None:

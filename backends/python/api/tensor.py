@@ -123,7 +123,7 @@ class Tensor:
         array = self._look()
         if not array.flags.writeable:  # the standard knows no way to say so
             array = self._array = array.copy()
-        return dlpack.export(array, self._datatype)
+        return dlpack.export(array, self._datatype, self)
 
     def __dlpack__(self, *, stream: object = None, **_wishes: object) -> object:
         """Return a DLPack capsule, whatever newer forms the consumer would also take."""

@@ -7,6 +7,8 @@ neither ever waits and no message is spent on it:
 * *requests*: blocks of the arena that the server writes; raised while the worker uses a block;
 * *responses*: the same for the arena that the worker writes.
 
+Behind them stands the number of the batch that the worker has begun last.
+
 The code of a model can write here what it likes. That costs itself its own tensors, and nobody else anything:
 no address and no size is ever read from the board.
 """
@@ -14,18 +16,21 @@ no address and no size is ever read from the board.
 import fcntl
 import mmap
 import os
+import struct
 from typing import Final
 
 MARKS: Final = 16_384
 """Marks in a row: so many blocks or requests can be out at a time."""
 ROWS: Final = 3
-SIZE: Final = MARKS * ROWS
+SIZE: Final = MARKS * ROWS + 8
+
+_number = struct.Struct("<Q")
 
 
 class Board:
     """The marks that a server shares with one worker."""
 
-    __slots__ = ("_map", "cancelled", "requests", "responses")
+    __slots__ = ("_begun", "_map", "cancelled", "requests", "responses")
 
     def __init__(self, descriptor: int) -> None:
         """Map the memory; the descriptor stays the caller's."""
@@ -34,6 +39,17 @@ class Board:
         self.cancelled, self.requests, self.responses = (
             whole[row * MARKS : (row + 1) * MARKS] for row in range(ROWS)
         )
+        self._begun = whole[ROWS * MARKS :]
+
+    @property
+    def begun(self) -> int:
+        """The number of the batch that was begun last; 0 before the first."""
+        number: int = _number.unpack(self._begun)[0]
+        return number
+
+    def begin(self, number: int) -> None:
+        """Say that a batch is begun."""
+        _number.pack_into(self._begun, 0, number)
 
 
 def make_board() -> int:

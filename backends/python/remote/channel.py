@@ -8,8 +8,9 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from ...api import Soon
 from ..ipc.frames import FrameReader, FrameWriter, Message, send_frame
 from .attendant import attendant
 
@@ -26,6 +27,10 @@ class Channel:
         self._lock = threading.RLock()
         self._left: deque[tuple[memoryview, int | None]] = deque()
         self._watched = False
+        self._posted = bytearray()
+        self._is_posted = False
+        self.soon: Soon = _at_once
+        """Has `flush` called when the turn is over, or at once where nobody takes turns."""
         self._is_closed = False
 
     def fileno(self) -> int:
@@ -38,18 +43,22 @@ class Channel:
         Raises ValueError where it cannot travel. Once the connection is closed nothing is sent any more.
         """
         with self._lock:
-            if self._is_closed:
-                return
-            frame = memoryview(self._writer.spell(message))
-            if not self._left:
-                sent = self._try(frame, descriptor)
-                if sent == len(frame):
-                    return
-                if sent:
-                    frame, descriptor = frame[sent:], None
-                self._watched = True
-                attendant().watch_room(self._socket.fileno(), self._send_left)
-            self._left.append((frame, None if descriptor is None else os.dup(descriptor)))
+            self._put(self._writer.spell(message), descriptor)
+
+    def post(self, message: Message) -> None:
+        """Send a message together with others that are posted in the same turn; raises as `send` does."""
+        with self._lock:
+            self._posted += self._writer.spell(message)
+            if not self._is_posted:
+                self._is_posted = True
+                self.soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what was posted."""
+        with self._lock:
+            self._is_posted = False
+            if self._posted:
+                self._put(b"", None)
 
     def read(self) -> Iterator[Message] | None:
         """Return the messages that have come, perhaps none; None when the worker's end is closed.
@@ -87,6 +96,23 @@ class Channel:
         self._reader.close()
         self._socket.close()
 
+    def _put(self, frame: bytes, descriptor: int | None) -> None:
+        if self._is_closed:
+            return
+        if self._posted:
+            frame = bytes(self._posted) + frame
+            self._posted.clear()
+        rest = memoryview(frame)
+        if not self._left:
+            sent = self._try(rest, descriptor)
+            if sent == len(frame):
+                return
+            if sent:
+                rest, descriptor = rest[sent:], None
+            self._watched = True
+            attendant().watch_room(self._socket.fileno(), self._send_left)
+        self._left.append((rest, None if descriptor is None else os.dup(descriptor)))
+
     def _try(self, frame: memoryview, descriptor: int | None) -> int:
         try:
             return send_frame(self._socket, frame, () if descriptor is None else (descriptor,))
@@ -112,3 +138,7 @@ class Channel:
             if descriptor is not None:
                 os.close(descriptor)
         self._left.clear()
+
+
+def _at_once(flush: Callable[[], None]) -> None:
+    flush()

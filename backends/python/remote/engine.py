@@ -18,7 +18,7 @@ from typing import Final
 from ....proto.errors import Fault, InferError, internal
 from ....proto.message import Request
 from ....proto.trace import Trace
-from ...api import Batch, Done, Emit, Lost
+from ...api import Batch, Done, Emit, Lost, Soon
 from ...house import House
 from ..ipc.arena import ArenaFullError
 from ..ipc.board import MARKS
@@ -71,6 +71,8 @@ class WorkerEngine:
         self._streams = assignment.decoupled
         self._launch = assignment.launch
         self._lost: Lost | None = None
+        self._hearer = 0
+        """The thread that hears, and takes turns."""
         self._flights: dict[int, _Flight] = {}
         self._numbers = itertools.count(1)
         self._free_marks = list(range(MARKS))
@@ -110,9 +112,11 @@ class WorkerEngine:
         """Return the descriptor that can be read when there is something to hear."""
         return self._channel.fileno()
 
-    def serve(self, lost: Lost) -> None:
+    def serve(self, lost: Lost, soon: Soon) -> None:
         """Be watched from now on; `lost` is called once, from any thread, if the process ends by itself."""
         self._lost = lost
+        self._channel.soon = soon
+        self._hearer = threading.get_ident()
         if self._conversation.process.has_ended():
             self._ended()
 
@@ -131,13 +135,16 @@ class WorkerEngine:
     def begin(self, batch: Batch, emit: Emit, done: Done) -> None:
         """Send a batch to the worker; raises InferError where there is no room for it."""
         number = next(self._numbers)
+        # What comes in the same turn goes together: to wake a worker costs more than all else about a batch.
+        is_turn = bool(self._flights) and threading.get_ident() == self._hearer
+        send = self._channel.post if is_turn else self._channel.send
         marks = [self._mark(request) for request in batch.requests]
         self._flights[number] = flight = _Flight(batch, emit, done, marks)
         spelt: Spelt = []
         try:
             for request, mark in zip(batch.requests, marks, strict=True):
                 spelt.append(spell_request(request, self._arena, mark))
-            self._channel.send([Kind.BATCH, number, batch.size, spelt])
+            send([Kind.BATCH, number, batch.size, spelt])
         except (ArenaFullError, ValueError) as error:
             take_back(spelt, self._arena)
             self._land(number, flight)
@@ -161,6 +168,11 @@ class WorkerEngine:
         if any(flight.batch is batch and flight.done is not None for flight in self._flights.values()):
             self._conversation.process.kill(LATE.format(self.patience_s))
 
+    def has_begun(self, batch: Batch) -> bool:
+        """Tell whether the worker has begun a batch that it had not returned."""
+        begun = self._conversation.board.begun
+        return any(flight.batch is batch and number <= begun for number, flight in self._flights.items())
+
     def is_ready(self) -> bool:
         """Ask the model, if it has something to say; one whose process is gone is not ready."""
         if self._conversation.process.has_ended():
@@ -177,6 +189,7 @@ class WorkerEngine:
     def close(self) -> None:
         """Have the model finalised, and end its process; requests still open get no answer any more."""
         self._lost = None
+        self._channel.flush()
         conversation = self._conversation
         if not conversation.process.has_ended():
             self._channel.send([Kind.CLOSE])

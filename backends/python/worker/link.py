@@ -1,6 +1,10 @@
 """The worker's end of the socket: who writes there, and who reads.
 
-Everybody writes, whole messages under a lock. Reading is harder, since whoever reads may find what another
+Everybody writes, whole messages under a lock. To wake the server costs more than all else that is done for a
+quick batch; so where more batches wait already, their answers are sent together. An alarm sends what is held
+when one of them takes longer than it seemed.
+
+Reading is harder, since whoever reads may find what another
 thread waits for. The main thread reads while it waits for the next batch, and most models need no more:
 nothing comes while they execute. Once a model has asked the server for something, an answer may come while it
 executes; from then on a thread of its own reads, and the main thread is handed its messages.
@@ -10,6 +14,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -17,9 +22,15 @@ from typing import Any, Final
 
 from ..ipc.frames import BrokenFrameError, FrameReader, FrameWriter, Message, send_frame
 from ..ipc.messages import Kind
+from .alarm import Alarm
 
 Receive = Callable[[Message], bool]
 """Takes one message that answers what was asked; returns whether it was the last."""
+
+QUICK_S: Final = 0.0002
+"""Seconds below which a batch was quick: the next one will be too, and both can be answered at once."""
+HOLD_S: Final = 0.001
+"""Seconds that an answer is held at most, should the next batch not be quick."""
 
 _ANSWERS: Final = frozenset({Kind.ANSWER, Kind.RESULT})
 
@@ -36,6 +47,10 @@ class Link:
         self._writing = threading.RLock()
         self._is_writing = False
         self._left: deque[bytes] = deque()
+        self._held = bytearray()
+        """Frames that were posted and not sent yet."""
+        self._alarm = Alarm(self.flush)
+        self._taken = 0.0
         self._messages: deque[Message] = deque()
         self._handed: SimpleQueue[Message] = SimpleQueue()
         self._asked: dict[int, Receive] = {}
@@ -61,6 +76,21 @@ class Link:
             finally:
                 self._is_writing = False
 
+    def post(self, message: Message) -> None:
+        """Send a message, soon if there is more to do that seems to be quick; raises as `send` does."""
+        if not self._messages or time.monotonic() - self._taken > QUICK_S:
+            self.send(message)
+            return
+        with self._writing:
+            self._held += FrameWriter().spell(message) if self._is_writing else self._writer.spell(message)
+            self._alarm.set(HOLD_S)
+
+    def flush(self) -> None:
+        """Send what was posted."""
+        with self._writing:
+            if self._held and not self._is_writing:
+                self._transmit(b"")
+
     def ask(self, kind: Kind, *words: Any, receive: Receive) -> int:  # noqa: ANN401 - what msgpack can spell
         """Ask the server something, have its answers received on the thread that reads; return the number."""
         self.read_beside()
@@ -76,7 +106,9 @@ class Link:
     def take(self) -> Message:
         """Return the next message for the main thread; without a server the process ends here."""
         if self._messages:
+            self._taken = time.monotonic()
             return self._messages.popleft()
+        self.flush()
         with self._turn:
             self._main_reads = self._thread is None
         if not self._main_reads:
@@ -87,6 +119,7 @@ class Link:
             self._main_reads = False
             if self._needs_thread:
                 self._start_thread()
+        self._taken = time.monotonic()
         return self._messages.popleft()
 
     def take_descriptor(self) -> int:
@@ -131,6 +164,10 @@ class Link:
             del self._asked[message[1]]
 
     def _transmit(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
+        if self._held:
+            self._alarm.clear()
+            frame = bytes(self._held) + frame
+            self._held.clear()
         try:
             sent = send_frame(self._socket, frame, descriptors)
             if sent < len(frame):

@@ -59,7 +59,7 @@ class Outlet:
                 again = list(batch.rescheduled)
                 for row in again:
                     self._settle(row)
-                self._link.send([*head, None if error is None else spell_error(error), held, again])
+                self._link.post([*head, None if error is None else spell_error(error), held, again])
             except ValueError as reason:
                 self._link.send([*head, spell_error(_cannot(reason)), [], []])
 

@@ -109,6 +109,7 @@ class Worker:
 
     def _execute(self, engine: PythonEngine, message: Message) -> None:
         _, number, size, spelt = message
+        self._board.begin(number)
         requests = [self._read(each, number, row) for row, each in enumerate(spelt)]
         outlet = Outlet(self._link, self._arena, number, requests, streams=self._streams)
         batch = Batch(requests, size)

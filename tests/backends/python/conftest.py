@@ -77,7 +77,7 @@ class Ear:
         self._stop, self._stopping = os.pipe()
         self._lost: SimpleQueue[InferError] = SimpleQueue()
         self._engine = engine
-        engine.serve(self._lost.put)
+        engine.serve(self._lost.put, lambda flush: flush())
         self._thread = threading.Thread(target=self._hear, daemon=True)
         self._thread.start()
 

@@ -64,9 +64,6 @@ BROKEN_CONTRACTS = {
         "Expected a None object in the execute function return list for reschduled request, found type "
         f"'{RESPONSE_TYPE}'."
     ),
-    "requests[0].get_response_sender().send(answer()); return [answer()]": (
-        "Unable to send response. Non-decoupled model cannot send more than one response."
-    ),
     "return None": ABANDONED,
     "return [None]": ABANDONED,
 }

@@ -226,6 +226,14 @@ def test_a_sender_in_a_cycle_of_garbage_fails_its_request_too(bench: Workbench) 
     assert ABANDONED in response.error.message
 
 
+@pytest.mark.parametrize("then", ["raise ValueError", "return [answer(6)]"])
+def test_a_response_that_waited_for_its_flag_goes_out_though_the_model_fails_then(
+    bench: Workbench, then: str
+) -> None:
+    (responses,) = bench.run(f"requests[0].get_response_sender().send(answer(5)); {then}")
+    assert [(values(each), each.final) for each in responses] == [({"OUT": [5]}, True)]
+
+
 def test_closing_the_instance_fails_what_it_still_owes(bench: Workbench) -> None:
     bench.write(KEEP)
     engine = bench.engine(DECOUPLED)

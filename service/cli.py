@@ -111,7 +111,7 @@ def _groups() -> Iterator[str]:
 def _described(option: Option) -> Iterator[str]:
     value = f"=<{option.kind.metavar}>" if option.kind.metavar else ""
     yield f"  --{option.name}{value}"
-    shown = "" if option.repeatable else _shown(default_of(option))
+    shown = "" if option.repeatable else _shown(option)
     text = f"{option.help} Default: {shown}." if shown else option.help
     yield from wrap(text, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
 
@@ -123,8 +123,11 @@ def _listed(presence: Presence) -> list[str]:
     return wrap(", ".join(names), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _shown(default: object) -> str:
+def _shown(option: Option) -> str:
+    default = default_of(option)
     match default:
+        case bool() if "|" in option.kind.metavar:
+            return option.kind.metavar.split("|")[default]
         case bool():
             return str(default).lower()
         case int() | float():

@@ -16,6 +16,7 @@ READY_MODELS = {
     ("chain", "1"),
     ("echo", "1"),
     ("everything", "1"),
+    ("flood", "1"),
     ("labelled", "1"),
     ("misbehaving", "1"),
     ("onnx_add_sub", "1"),

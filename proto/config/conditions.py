@@ -54,10 +54,10 @@ class Condition:
         """Read a condition; raises ValueError, with what is expected, for a text that is none."""
         parts = _FORM.fullmatch(text)
         if parts is None:
-            raise ValueError(f"expected a tensor, one of {' '.join(_COMPARISONS)} and a constant")
+            raise ValueError("expected a tensor, a comparison and a constant, such as 'SCORE>0.5'")
         literal = _literal(parts["literal"])
         if isinstance(literal, bool | str) and parts["sign"] not in ("==", "!="):
-            raise ValueError("strings and booleans are compared by == and != only")
+            raise ValueError("strings and booleans are equal or not, they have no order")
         return cls(parts["tensor"], parts["sign"], literal, text.strip())
 
     def suits(self, datatype: Datatype) -> bool:

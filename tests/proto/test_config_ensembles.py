@@ -180,3 +180,42 @@ def test_an_ensemble_is_decoupled_if_a_model_is(decoupled: str) -> None:
     whole = with_transaction_policy(STRAIGHT, {"m": part})
     assert whole.decoupled is (decoupled == "true")
     assert to_json(whole.message)["model_transaction_policy"] == {"decoupled": whole.decoupled}
+
+
+def guarded(condition: str) -> ModelConfig:
+    """Return an ensemble whose only step runs where a condition holds; w is a number, v are four."""
+    whole = ensemble(
+        ("m", {"i": "x"}, {"o": "y"}),
+        text=f"""{DOOR} input {{ name: "w" data_type: TYPE_INT32 dims: 1 }}
+        input {{ name: "v" data_type: TYPE_INT32 dims: 4 }}""",
+    )
+    message = pb.ModelConfig()
+    message.CopyFrom(whole.message)
+    message.ensemble_scheduling.step[0].when = condition
+    return ModelConfig.from_message(message)
+
+
+@pytest.mark.parametrize(
+    ("condition", "complaint"),
+    [
+        ("w == 1", ""),
+        ("w == 0.5", "tensor w is TYPE_INT32, which its constant is not"),
+        ("w == true", "tensor w is TYPE_INT32, which its constant is not"),
+        ("v == 1", "tensor v must have a single element, its shape is [4]"),
+    ],
+)
+def test_a_condition_must_fit_the_tensor_that_it_is_about(condition: str, complaint: str) -> None:
+    told = complaints_about(guarded(condition), model("m", ""))
+    prefix = f"in ensemble e, condition '{condition}' of step 0: "
+    assert told == ([(f"{STEP}.when", prefix + complaint)] if complaint else [])
+
+
+def test_the_tensor_of_a_condition_comes_from_the_same_decoupled_step_as_the_others() -> None:
+    many = model("many", "model_transaction_policy { decoupled: true }")
+    whole = ensemble(("many", {"i": "x"}, {"o": "t"}), ("m", {"i": "t"}, {"o": "y"}))
+    message = pb.ModelConfig()
+    message.CopyFrom(whole.message)
+    message.ensemble_scheduling.step[1].when = "x == 1"
+    ((path, told), *_) = complaints_about(ModelConfig.from_message(message), many, model("m", ""))[-1:]
+    assert path == "ensemble_scheduling.step[1]"
+    assert "receives inputs originated from different decoupled models" in told

@@ -5,7 +5,7 @@
 The three models are the identity of `models/identity`, each an unchanged `model.py`. One client asks over one
 HTTP connection, one request after the other, in turns: a single model, the ensemble, the model that asks the
 three itself (BLS), and the three models by themselves. Whatever else the machine does falls on all of them
-alike: trust the ratios.
+alike: trust the ratios. deuteron is measured twice: with models in workers, and on threads of the server.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from servers import Launch, Server, ServerError, serving
 
 CHAIN_MODELS = Path(__file__).resolve().parent / "chain_models"
 STEPS = ("step0", "step1", "step2")
+IN_PROCESS = "python,in_process=true"
+"""How deuteron is told to run the models on threads of its own, and what that server is called here."""
 WARM_UP = 300
 
 Ask = Callable[[http.client.HTTPConnection], None]
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--requests", type=int, default=2000, help="of each kind (2000)")
     parser.add_argument("--triton", action="store_true", help="measure the real Triton as well")
     wanted = parser.parse_args(arguments)
-    launches = {DEUTERON: Launch((str(Path(sys.executable).with_name("deuteron")), "serve"))}
+    command = (str(Path(sys.executable).with_name("deuteron")), "serve")
+    launches = {DEUTERON: Launch(command), IN_PROCESS: Launch((*command, f"--backend-config={IN_PROCESS}"))}
     try:
         if wanted.triton:
             launches[TRITON] = peers.ensure()[0].triton()
@@ -112,11 +115,11 @@ def report(server: str, times: Mapping[str, Sequence[float]]) -> None:
     """Print median and quartiles of each kind, and what they mean beside each other."""
     quartiles = {way: statistics.quantiles(each, n=4) for way, each in times.items()}
     for way, (low, middle, high) in quartiles.items():
-        sys.stdout.write(f"{server:<8} | {way:<9} | {middle:5.0f} µs | {low:5.0f} … {high:5.0f}\n")
+        sys.stdout.write(f"{server} | {way:<9} | {middle:5.0f} µs | {low:5.0f} … {high:5.0f}\n")
     median = {way: middle for way, (_, middle, _) in quartiles.items()}
     step = (median["ensemble"] - median["one model"]) / (len(STEPS) - 1)
     ratio = median["BLS"] / median["ensemble"]
-    sys.stdout.write(f"{server:<8} | BLS ÷ ensemble {ratio:.2f}, each further step {step:.0f} µs\n\n")
+    sys.stdout.write(f"{server} | BLS ÷ ensemble {ratio:.2f}, each further step {step:.0f} µs\n\n")
 
 
 if __name__ == "__main__":

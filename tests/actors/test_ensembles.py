@@ -309,3 +309,70 @@ class TritonPythonModel:
         text = " ".join(map(str, (*known, request.parameters())))
         return pb_utils.InferenceResponse([], pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG))
 """
+
+
+@pytest.mark.usefixtures("models")
+async def test_a_step_that_makes_another_shape_than_it_promised_fails_the_request(
+    write_model: Write, open_repository: Open
+) -> None:
+    """The model behind it is not bothered with what it does not take."""
+    model = write_model(
+        "wrong",
+        'backend: "python" input { name: "INPUT0" data_type: TYPE_INT32 dims: 1 } '
+        'output { name: "OUTPUT0" data_type: TYPE_INT32 dims: 1 }',
+    )
+    (model / "1" / "model.py").write_text(WRONG)
+    write_model(
+        "chain",
+        ensemble(step("wrong", "INPUT0=t", "OUTPUT0=w") + step("identity", "INPUT0=w", "OUTPUT0=OUT")),
+    )
+    repository = await open_repository()
+    (error,) = await told(asked(repository, "chain", numbers(1)))
+    assert isinstance(error, str)
+    assert error.startswith("in ensemble 'chain', ")
+    assert "unexpected shape for input 'INPUT0' for model 'identity'. Expected [1], got [2]" in error
+    await idle(repository)
+
+
+WRONG = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        tensor = pb_utils.Tensor("OUTPUT0", np.zeros(2, np.int32))
+        return [pb_utils.InferenceResponse([tensor]) for request in requests]
+"""
+
+
+@pytest.mark.usefixtures("models")
+async def test_a_producer_that_never_finishes_ends_with_its_client(
+    write_model: Write, open_repository: Open
+) -> None:
+    """However fast the client reads, and whatever comes behind the producer."""
+    model = write_model("endless", REPEAT.replace('"repeat"', '"python"'))
+    (model / "1" / "model.py").write_text(ENDLESS)
+    write_model("echo", ensemble(ECHO).replace('model_name: "repeat"', 'model_name: "endless"'))
+    repository = await open_repository()
+    request = numbers(7)
+    reply = asked(repository, "echo", request)
+    for number in range(2000):
+        assert (await anext(reply)).outputs["OUT"].numpy().item() == number
+    repository.find("echo").cancel(request)
+    await idle(repository)
+
+
+ENDLESS = """
+import itertools
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        sender = requests[0].get_response_sender()
+        for number in itertools.count():
+            if sender.is_cancelled():
+                break
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", np.array([number], np.int32))]))
+        sender.send(flags=1)
+"""

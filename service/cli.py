@@ -21,7 +21,7 @@ USAGE: Final = dedent("""\
     Usage:
       deuteron serve --model-repository=<path> [options]
       deuteron serve --help     all options, with their defaults
-      deuteron check <repository>...  look for faults in a repository without serving it
+      deuteron check <repository>  look for faults in a repository without serving it
       deuteron --version
 
     A model repository is a directory with one directory for each model:

@@ -146,6 +146,10 @@ class Checker:
             except InferError as error:
                 yield from findings_of(config.name, error)
 
+    def _says_by_code(self, config: ModelConfig) -> bool:
+        """Whether what a model takes and gives is not known before its code has run."""
+        return self._auto_complete and config.backend == PYTHON and not (config.inputs and config.outputs)
+
     def _check_ensemble(self, id_: ModelId) -> Iterator[Finding]:
         ensembles = {
             each: tuple(resolve(_steps_of(config), each.namespace, self._listing.found.keys()).values())
@@ -166,13 +170,17 @@ class Checker:
                     f"ensemble '{id_.name}' has a step '{name}', and there is no such model",
                     fix="correct `model_name`, or check all repositories that are served together",
                 )
-            elif meant[name] not in self._configs:
+            elif meant[name] not in self._configs or self._says_by_code(self._configs[meant[name]]):
+                reason = (
+                    "has faults itself" if meant[name] not in self._configs else "says by code what it takes"
+                )
                 yield Finding(
                     id_.name,
                     Severity.WARNING,
-                    f"ensemble '{id_.name}' was not held against its step '{name}', which has faults itself",
+                    f"ensemble '{id_.name}' was not held against its step '{name}', which {reason}",
                 )
-        if all(name in meant and meant[name] in self._configs for name in _steps_of(self._configs[id_])):
+                meant.pop(name)
+        if len(meant) == len(_steps_of(self._configs[id_])):
             try:
                 check_ensemble_wiring(
                     self._configs[id_], {name: self._configs[each] for name, each in meant.items()}

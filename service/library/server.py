@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 log: Final = structlog.stdlib.get_logger(__name__)
 
+SIGNALS_HEARD_WITHIN_S: Final = 1.0
+
 
 class Server:
     """A whole server; bind functions to it, and `serve` them."""
@@ -69,7 +71,9 @@ class Server:
         """
         self.run()
         with _signals(self._told_to_stop):
-            self._told_to_stop.wait()
+            # A wait without end is not interrupted by a signal that another thread of the process received.
+            while not self._told_to_stop.wait(SIGNALS_HEARD_WITHIN_S):
+                pass
             self.stop()
 
     def stop(self) -> None:

@@ -127,6 +127,16 @@ def test_ensembles_are_held_against_their_models(write: Write, check: Check) -> 
     assert "inconsistent data type: TYPE_INT8" in told
 
 
+def test_a_model_that_says_by_code_what_it_takes_is_no_reason_to_refuse_an_ensemble(
+    write: Write, check: Check
+) -> None:
+    write("code", None, **{"1__model.py": "class TritonPythonModel:\n    pass\n"})
+    write("over", ENSEMBLE.replace("STEP", "code"))
+    status, told = check()
+    assert status == 0
+    assert "was not held against its step 'code', which says by code what it takes" in told
+
+
 def test_bytes_that_are_no_text_are_a_finding_like_others(write: Write, check: Check) -> None:
     write("m", b"\xff\xfe")
     status, told = check()

@@ -103,6 +103,15 @@ class Arena:
         """Take back a block that was not handed over."""
         self._marks[place.mark] = 0
 
+    def close(self) -> None:
+        """Let go of the board and of all memory; blocks that somebody looks at stay until nobody does."""
+        with self._lock:
+            self._marks = memoryview(bytearray(len(self._marks)))
+            self._limit = 0
+            self._segments.clear()
+            self._free.clear()
+            self._out.clear()
+
     def _take(self, room: int) -> "tuple[_Block, int]":
         free = self._free.get(room)
         if not free or not self._unused_marks:
@@ -142,8 +151,8 @@ class Arena:
         for larger in sorted(each for each, blocks in self._free.items() if each > room and blocks):
             return self._free[larger].pop()
         raise ArenaFullError(
-            f"a tensor of {room} bytes finds no room in shared memory: {self._size} of {self._limit} bytes "
-            "are used"
+            f"Failed to increase the shared memory pool size: a tensor takes {room} bytes, and {self._size} "
+            f"of {self._limit} bytes are used already"
         )
 
     def _fits(self, number: int, room: int) -> bool:
@@ -201,6 +210,11 @@ class Borrower:
         finally:
             os.close(descriptor)
         self._size += size
+
+    def close(self) -> None:
+        """Let go of the board and of all memory; blocks that somebody looks at stay until nobody does."""
+        self._marks = memoryview(bytearray(len(self._marks)))
+        self._segments.clear()
 
     def borrow(self, place: Place) -> memoryview:
         """Return the elements at a place, which go back when nobody looks any more; raises ValueError."""

@@ -41,6 +41,12 @@ class Board:
         )
         self._begun = whole[ROWS * MARKS :]
 
+    def close(self) -> None:
+        """Unmap the memory; nobody may look at a row any more."""
+        for row in (self.cancelled, self.requests, self.responses, self._begun):
+            row.release()
+        self._map.close()
+
     @property
     def begun(self) -> int:
         """The number of the batch that was begun last; 0 before the first."""

@@ -33,11 +33,11 @@ class Attendant:
 
     def watch(self, descriptor: int, readable: Attend) -> None:
         """Call `readable` whenever a descriptor can be read, until it is forgotten."""
-        self._do(lambda: self._set(descriptor, selectors.EVENT_READ, readable))
+        self.call(lambda: self._set(descriptor, selectors.EVENT_READ, readable))
 
     def watch_room(self, descriptor: int, writable: Attend) -> None:
         """Call `writable` whenever a descriptor can be written, until it is forgotten."""
-        self._do(lambda: self._set(descriptor, selectors.EVENT_WRITE, writable))
+        self.call(lambda: self._set(descriptor, selectors.EVENT_WRITE, writable))
 
     def forget(self, descriptor: int) -> None:
         """Watch a descriptor no longer; only from what is called here, before the descriptor is closed."""
@@ -51,9 +51,10 @@ class Attendant:
             self.forget(descriptor)
             close()
 
-        self._do(errand)
+        self.call(errand)
 
-    def _do(self, errand: Attend) -> None:
+    def call(self, errand: Attend) -> None:
+        """Have something called on the attendant's thread, after all that it was asked before."""
         self._errands.append(errand)
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake, b"\0")

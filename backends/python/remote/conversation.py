@@ -97,6 +97,9 @@ class Conversation:
         """Bring the process to its end, which it should be about to do by itself, and give all back."""
         self.process.stop()
         self.service.close()
+        self.arena.close()
+        self.borrower.close()
+        self.board.close()
 
     def complain(self, reason: str) -> None:
         """Write to the log what went wrong when it could not be told to anybody."""

@@ -197,6 +197,8 @@ class WorkerEngine:
                 conversation.wait_until(lambda: self._is_closed, self._launch.close_s)
             except InferError as error:
                 conversation.complain(error.message)
+        for number, flight in list(self._flights.items()):
+            self._land(number, flight)
         conversation.close()
         self._answer_checks()
 

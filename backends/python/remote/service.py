@@ -29,6 +29,7 @@ class Service:
         self._arena = arena
         self._borrower = borrower
         self._asked: dict[int, Withdraw] = {}
+        self._is_closed = False
         self._metrics = Holdings()
         self._calls: Mapping[str, Callable[..., Result]] = {
             "load": self._load,
@@ -71,6 +72,7 @@ class Service:
         for withdraw in list(self._asked.values()):
             withdraw()
         self._asked.clear()
+        self._is_closed = True
         self._metrics.close()
 
     def _call(self, number: int, name: str, words: Sequence[Any]) -> None:
@@ -88,6 +90,8 @@ class Service:
             self._channel.send([Kind.RESULT, number, result, failure])
 
     def _answer(self, number: int, response: Response) -> None:
+        if self._is_closed:
+            return
         try:
             self._channel.send([Kind.ANSWER, number, spell_response(0, response, self._arena)])
         except (ArenaFullError, ValueError) as error:

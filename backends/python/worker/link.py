@@ -42,6 +42,8 @@ class Link:
         """Take the socket, and what is called on its own thread when the model's readiness is asked for."""
         self._socket = end
         self._check = check
+        self.add_segment: Callable[[int, int, int], None] = _refuse_segment
+        """Takes a piece of the server's arena: its number, its size and its descriptor."""
         self._reader = FrameReader(end)
         self._writer = FrameWriter()
         self._writing = threading.RLock()
@@ -151,11 +153,13 @@ class Link:
                 kind = message[0]
                 if kind in _ANSWERS:
                     self._receive(message)
+                elif kind == Kind.SEGMENT:  # at once, for answers may lie in it that are read here too
+                    self.add_segment(message[1], message[2], self.take_descriptor())
                 elif kind == Kind.CHECK:
                     threading.Thread(target=self._check, args=(message[1],), daemon=True).start()
                 else:
                     hand_over(message)
-        except (OSError, BrokenFrameError) as error:
+        except (OSError, BrokenFrameError, ValueError) as error:
             end(f"the socket to the server cannot be read: {error}")
 
     def _receive(self, message: Message) -> None:
@@ -178,6 +182,11 @@ class Link:
     def _forget(self) -> None:
         """Have nothing to do with the server in a process that the model's code has forked."""
         self._socket.close()
+
+
+def _refuse_segment(number: int, _size: int, _descriptor: int) -> None:
+    """Take no memory before anybody knows what for."""
+    raise ValueError(f"segment {number} came too early")
 
 
 def end(why: str) -> None:

@@ -71,6 +71,7 @@ class Worker:
             limit,
         )
         self._borrower = Borrower(board.requests, writable=True, limit=limit)
+        link.add_segment = self._borrower.add
         self._house = RemoteHouse(link, self._arena, self._borrower)
         install_log_sink(self._log)
         install_metrics(RemoteMetrics(self._house))
@@ -95,9 +96,7 @@ class Worker:
     def _serve(self, engine: PythonEngine) -> None:
         while True:
             message = self._link.take()
-            if message[0] == Kind.SEGMENT:
-                self._borrower.add(message[1], message[2], self._link.take_descriptor())
-            elif message[0] == Kind.BATCH:
+            if message[0] == Kind.BATCH:
                 self._execute(engine, message)
                 del message  # nothing of a batch is kept while the next is awaited: its memory goes back
             elif message[0] == Kind.FORGET:

@@ -16,6 +16,8 @@ from deuteron.backends.api import Batch, Emit, Engine, ModelFiles, RemoteEngine,
 from deuteron.backends.device import HOST, HostStream
 from deuteron.backends.house import House
 from deuteron.backends.python.backend import PythonBackend
+from deuteron.backends.python.remote.engine import WorkerEngine
+from deuteron.backends.python.remote.process import WorkerProcess
 from deuteron.proto.config import ModelConfig
 from deuteron.proto.errors import InferError
 from deuteron.proto.message import Request, Response
@@ -47,22 +49,44 @@ def answer(value=1.0):
 """
 
 
+IMPORTS = """
+import os, signal, stat, threading, time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+def tell(what):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(what)))
+
+def is_socket(descriptor):
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+"""
+
+
 class Replies:
     """Takes what an engine emits, from any thread."""
 
     def __init__(self, rows: int) -> None:
         self._responses: list[list[Response]] = [[] for _ in range(rows)]
         self._ends = [threading.Event() for _ in range(rows)]
+        self._begun = [threading.Event() for _ in range(rows)]
 
     def __call__(self, row: int, response: Response) -> None:
         assert not self._ends[row].is_set(), "a request was answered after its final response"
         self._responses[row].append(response)
+        self._begun[row].set()
         if response.final:
             self._ends[row].set()
 
     def open(self, row: int) -> bool:
         """Tell whether a request waits for its final response."""
         return not self._ends[row].is_set()
+
+    def await_first(self, row: int) -> None:
+        """Wait for the first response to a request."""
+        assert self._begun[row].wait(10), "a request was never answered"
 
     def of(self, row: int) -> list[Response]:
         """Return all responses to one request, once it is closed."""
@@ -121,7 +145,7 @@ class Workbench:
         self.form = form
         self.backend = self.backend_for(None)
         self.engines: list[Engine] = []
-        self._ears: list[Ear] = []
+        self.ears: list[Ear] = []
 
     def backend_for(self, house: House | None) -> PythonBackend:
         """Make a backend whose models may ask this house."""
@@ -129,7 +153,7 @@ class Workbench:
 
     def close(self) -> None:
         """Close what was made."""
-        for ear in self._ears:
+        for ear in self.ears:
             ear.close()
         for engine in self.engines:
             engine.close()
@@ -159,7 +183,7 @@ class Workbench:
         engine = self.backend.load(frozen, self.files, HOST).engine(seat)
         self.engines.append(engine)
         if isinstance(engine, RemoteEngine):
-            self._ears.append(Ear(engine))
+            self.ears.append(Ear(engine))
         return engine
 
     @staticmethod
@@ -197,6 +221,50 @@ class Workbench:
         return response.error.message
 
 
+class Away(Workbench):
+    """A workbench for models in workers."""
+
+    def write_body(self, body: str) -> None:
+        """Write a model with this body of `execute`, and nothing else."""
+        self.write(
+            "class TritonPythonModel:\n    def execute(self, requests):\n"
+            + textwrap.indent(textwrap.dedent(body), " " * 8),
+            head=IMPORTS,
+        )
+
+    def seat(self, config: str = CONFIG) -> tuple[WorkerEngine, Ear]:
+        """Load the model, return the engine of an instance and who hears it."""
+        engine = self.engine(config)
+        assert isinstance(engine, WorkerEngine)
+        return engine, self.ears[-1]
+
+    def told(self, engine: WorkerEngine, value: float = 1.0) -> str:
+        """Return the message of the error that a request is answered with."""
+        (response,) = self.start(engine, self.ask(value)).of(0)
+        assert response.error is not None
+        return response.error.message
+
+    @staticmethod
+    def process(engine: WorkerEngine) -> WorkerProcess:
+        """Return the process that an engine works in."""
+        return engine._conversation.process
+
+    @staticmethod
+    def with_parameters(**values: str) -> str:
+        """Return a configuration with model parameters."""
+        entries = (
+            f"parameters {{ key: '{key}' value {{ string_value: '{each}' }} }}"
+            for key, each in values.items()
+        )
+        return CONFIG + "\n".join(entries)
+
+    def close_all(self) -> None:
+        """Close what was made so far."""
+        self.close()
+        self.ears.clear()
+        self.engines.clear()
+
+
 @pytest.fixture(params=[IN_PROCESS, WORKER])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workbench]:
     """Return a workbench with an empty version directory, for models in this process and in a worker."""
@@ -209,6 +277,14 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workbench]
 def here(tmp_path: Path) -> Iterator[Workbench]:
     """Return a workbench for models in this process, where a test can look into them."""
     bench = Workbench(tmp_path / "repository" / "model")
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Away]:
+    """Return a workbench for models in workers."""
+    bench = Away(tmp_path / "repository" / "model", WORKER)
     yield bench
     bench.close()
 

@@ -15,6 +15,7 @@ import sys
 def main() -> None:
     """Serve as the command line says."""
     descriptor, package, directory, msgpack = sys.argv[1:]
+    sys.argv = [""]  # as in Triton: models have no command line, and some look at it all the same
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH120, PTH100 - `pathlib` would cost a tenth of the start
     if sys.path and os.path.abspath(sys.path[0]) == here:  # noqa: PTH100
         del sys.path[0]  # Python put it there; models must not find our modules by their bare names

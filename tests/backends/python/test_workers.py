@@ -42,6 +42,18 @@ def test_a_worker_that_ends_is_lost_and_its_end_is_told(away: Away, body: str, f
 COUNTS = "return [pb_utils.InferenceResponse([pb_utils.Tensor('OUT', {array})]) for r in requests]"
 
 
+def test_models_have_no_command_line(away: Away) -> None:
+    """A model that runs `unittest.main` would take it for the names of tests."""
+    away.write_body(
+        f"import sys; assert sys.argv == [''], sys.argv\n{COUNTS.format(array='np.ones([1, 1])')}"
+    )
+    engine, _ = away.seat()
+    replies = Replies(1)
+    engine.begin(Batch([away.ask()], 1), replies, lambda _: None)
+    (response,) = replies.of(0)
+    assert response.error is None
+
+
 def test_answers_of_a_quick_model_come_though_the_next_batch_takes_long(away: Away) -> None:
     """They are sent together with the next one only if that is quick too."""
     away.write_body(

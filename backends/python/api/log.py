@@ -96,5 +96,7 @@ class Logger:
 def _log(level: LogLevel, message: str) -> None:
     if not isinstance(message, str):
         raise TypeError(f"Logger: message must be a str, not {type(message).__name__}")
+    if not isinstance(level, LogLevel):
+        raise TypeError(f"Logger: level must be one of Logger's levels, not {level!r}")
     caller = sys._getframe(2)  # noqa: SLF001 - the documented way to one's caller, many times faster than `inspect`
-    _sink(LogLevel(level), message, caller.f_code.co_filename, caller.f_lineno)
+    _sink(level, message, caller.f_code.co_filename, caller.f_lineno)

@@ -1,7 +1,7 @@
 """`InferenceRequest`: what model code is asked, and what it asks other models itself."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from ....proto.message import LATEST, Correlation, Request
@@ -54,12 +54,26 @@ class InferenceRequest:
         trace: InferenceTrace | None = None,
         parameters: Parameters | None = None,
     ) -> None:
+        _check_types(
+            {
+                "requested_output_names": (requested_output_names, (list, tuple)),
+                "model_name": (model_name, (str, bytes)),
+                "model_version": (model_version, int),
+                "request_id": (request_id, (str, bytes)),
+                "flags": (flags, int),
+                "timeout": (timeout, int),
+            }
+        )
         model_name, request_id = _text(model_name), _text(request_id)
         whose = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
         if any(tensor is None for tensor in inputs):
             raise TritonModelException(f"Input tensor {whose}")
-        if not all(requested_output_names):
-            raise TritonModelException(f"Requested output name {whose}")
+        for name in requested_output_names:
+            _check_types({"requested_output_names": (name, (str, bytes))})
+            if not name:
+                raise TritonModelException(f"Requested output name {whose}")
+        if correlation_id is None:
+            raise TypeError("InferenceRequest: correlation_id must not be None")
         if not isinstance(correlation_id, int | str):
             raise TritonModelException("Correlation ID must be integer or string")
         if timeout < 0 or flags < 0:
@@ -179,3 +193,10 @@ class InferenceRequest:
 def _text(given: str | bytes) -> str:
     """Return a text; an element of a BYTES tensor is one, too, as in Triton's bindings."""
     return given.decode() if isinstance(given, bytes) else given
+
+
+def _check_types(given: Mapping[str, tuple[object, type | tuple[type, ...]]]) -> None:
+    """Raise TypeError for an argument, told by its name, that is not of its type."""
+    for name, (value, wanted) in given.items():
+        if not isinstance(value, wanted):
+            raise TypeError(f"InferenceRequest: {name} must not be {value!r}")

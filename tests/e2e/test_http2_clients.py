@@ -68,7 +68,7 @@ def test_curl_is_answered(house: Server, message: Path, tmp_path: Path) -> None:
 def test_curl_is_told_that_this_is_no_place_to_browse(house: Server) -> None:
     command = ("curl", "-sS", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}")
     assert run(*command, f"http://{house.grpc}/") == "405"
-    assert run(*command, "-d", "{}", f"http://{house.grpc}{INFER}") == "415"
+    assert run(*command, "-X", "POST", f"http://{house.grpc}{INFER}") == "415"
 
 
 @needs("nghttp", "Debian's nghttp2-client")

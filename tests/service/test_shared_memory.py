@@ -117,15 +117,15 @@ def test_there_are_only_so_many_regions(segment: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 128), hard))
     try:
         memory = SharedMemory(allowed=True)
-        for number in range(32):
-            memory.register(f"r{number}", segment.name, 0, 8)
-        with pytest.raises(InferError) as error:
-            memory.register("more", segment.name, 0, 8)
-        assert error.value.fault is Fault.UNAVAILABLE
-        memory.unregister("r0")
-        memory.register("more", segment.name, 0, 8)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for number in range(32):
+        memory.register(f"r{number}", segment.name, 0, 8)
+    with pytest.raises(InferError) as error:
+        memory.register("more", segment.name, 0, 8)
+    assert error.value.fault is Fault.UNAVAILABLE
+    memory.unregister("r0")
+    memory.register("more", segment.name, 0, 8)
 
 
 def test_what_is_not_allowed_is_not_even_looked_at(segment: Path) -> None:

@@ -153,7 +153,11 @@ class InstanceSet:
             await instance.close()
         for gone in self._gone.values():
             gone.set_result(None)
+        # What has ended lets go of all that leads back to it: memory is not to wait for the collector.
         self._gone.clear()
+        self._by_id.clear()
+        self._lives.clear()
+        self._signal, self._despair = _nobody, _nobody
         lane = Lane("close")
         try:
             await lane.call(self.plan.close)
@@ -218,3 +222,7 @@ class InstanceSet:
         await instance.close()
         log.info("instance left", instance=self._places.pop(id_).name)
         self._gone.pop(id_).set_result(None)
+
+
+def _nobody(*_: object) -> None:
+    """Take the news of instances that are closed: there are none."""

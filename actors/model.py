@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -66,7 +67,6 @@ class ModelVersion:
         self.admission = Admission(config)
         self.statistics = statistics
         self.edition = b""
-        self.leases = Leases(lambda: self._router.signal(Drain()))
         self._reshaped = reshaped_outputs(config)
         self._instances = instances
         self._despaired = False
@@ -74,6 +74,7 @@ class ModelVersion:
         durable = isinstance(instances.plan, DurablePlan)
         schedule = schedule_of(config, os.environ, statistics.sequences, durable=durable, joins=joins)
         self._router = Router(schedule, instances, statistics, line=line)
+        self.leases = Leases(partial(self._router.signal, Drain()))
         if instances.gate is not None:
             self._router.stand_behind(instances.gate)
 

@@ -86,6 +86,7 @@ class Channel:
             if self._is_closed:
                 return
             self._is_closed = True
+            self.soon = _at_once
             self._forget_left()
         if self._watched:  # whoever watches has to stop before the number of the descriptor is used again
             attendant().release(self._socket.fileno(), self._close)

@@ -9,6 +9,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,6 +21,7 @@ from ..ipc.board import Board
 from ..ipc.frames import BrokenFrameError, Message
 from ..ipc.messages import Kind
 from .assignment import Assignment
+from .channel import Channel
 from .process import WorkerProcess
 from .service import Service
 
@@ -42,7 +44,7 @@ class Conversation:
         self.channel = self.process.channel
         self._assignment = assignment
         self.board = Board(self.process.board)
-        self.arena = Arena(self.board.requests, self._announce, assignment.limit)
+        self.arena = Arena(self.board.requests, partial(_announce, self.channel), assignment.limit)
         self.borrower = Borrower(self.board.responses, writable=False, limit=assignment.limit)
         asker = Asker(assignment.model, assignment.arguments.get("model_version", ""), assignment.instance)
         self.service = Service(asker, house, self.channel, self.arena, self.borrower)
@@ -97,6 +99,7 @@ class Conversation:
         """Bring the process to its end, which it should be about to do by itself, and give all back."""
         self.process.stop()
         self.service.close()
+        self._takes.clear()  # they lead back here, and shared memory is not to wait for the collector
         self.arena.close()
         self.borrower.close()
         self.board.close()
@@ -104,9 +107,6 @@ class Conversation:
     def complain(self, reason: str) -> None:
         """Write to the log what went wrong when it could not be told to anybody."""
         log.warning("worker did not end as it should", instance=self._assignment.instance, reason=reason)
-
-    def _announce(self, number: int, size: int, descriptor: int) -> None:
-        self.channel.send([Kind.SEGMENT, number, size], descriptor)
 
     def _log(self, message: Message) -> None:
         _, level, text, file, line = message
@@ -119,3 +119,8 @@ class Conversation:
                     LOGGER_NAME, standard, str(file), int(line), str(text), (), None, extra=extra
                 )
             )
+
+
+def _announce(channel: Channel, number: int, size: int, descriptor: int) -> None:
+    """Tell a worker of a piece of memory."""
+    channel.send([Kind.SEGMENT, number, size], descriptor)

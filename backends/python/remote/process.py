@@ -83,9 +83,14 @@ class WorkerProcess:
             self.kill()
             self._gone.wait(KILLED_WITHIN)
         self.channel.close()
+        self._told = _nobody
 
     def _end(self, fate: str) -> None:
         self._fate = fate
         self.channel.shut()
         self._gone.set()
         self._told()
+
+
+def _nobody() -> None:
+    """Hear that a process has ended after whoever wanted to know has let go of it."""

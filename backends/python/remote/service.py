@@ -74,6 +74,7 @@ class Service:
         self._asked.clear()
         self._is_closed = True
         self._metrics.close()
+        self._calls = {}  # they lead back here, and with it to shared memory
 
     def _call(self, number: int, name: str, words: Sequence[Any]) -> None:
         result, failure = None, None

@@ -168,7 +168,6 @@ def _settle(parent: int, name: str, output: "Sequence[int]") -> None:
     for stream, descriptor in enumerate(output, start=1):
         os.dup2(descriptor, stream)
         os.close(descriptor)
-    sys.argv[:] = [name]  # models that look there, as test runners do, shall not find ours
     sys.stdout = _text(1)
     sys.stderr = _text(2)
 

@@ -61,7 +61,10 @@ class RemoteHouse:
     def call(self, name: str, *words: Any) -> Any:  # noqa: ANN401 - what msgpack can spell
         """Have the server do something, wait for it, return what it returns; raises InferError."""
         results: SimpleQueue[Message] = SimpleQueue()
-        self._link.ask(Kind.CALL, name, list(words), receive=_last(results.put))
+        try:
+            self._link.ask(Kind.CALL, name, list(words), receive=_last(results.put))
+        except ValueError as reason:
+            raise internal(f"the server cannot be asked: {reason}") from None
         _, _, result, error = results.get()
         if error is not None:
             raise read_error(error)

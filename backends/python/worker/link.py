@@ -61,10 +61,14 @@ class Link:
         self._main_reads = False
         self._thread: threading.Thread | None = None
         self._needs_thread = False
+        self._is_foreign = False
+        """Whether this is a process that the model has forked: it has nothing to do with the server."""
         os.register_at_fork(after_in_child=self._forget)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send a message; raises ValueError where it cannot travel."""
+        if self._is_foreign:
+            return
         with self._writing:
             if self._is_writing:
                 # Under this very call the garbage collector runs code of the model, and that sends too.
@@ -90,11 +94,13 @@ class Link:
     def flush(self) -> None:
         """Send what was posted."""
         with self._writing:
-            if self._held and not self._is_writing:
+            if self._held and not self._is_foreign and not self._is_writing:
                 self._transmit(b"")
 
     def ask(self, kind: Kind, *words: Any, receive: Receive) -> int:  # noqa: ANN401 - what msgpack can spell
         """Ask the server something, have its answers received on the thread that reads; return the number."""
+        if self._is_foreign:
+            raise ValueError("only the process of the model itself is connected with the server")
         self.read_beside()
         number = next(self._numbers)
         self._asked[number] = receive
@@ -107,6 +113,8 @@ class Link:
 
     def take(self) -> Message:
         """Return the next message for the main thread; without a server the process ends here."""
+        if self._is_foreign:
+            os._exit(0)  # it came back from where it was forked, and its parent will answer
         if self._messages:
             self._taken = time.monotonic()
             return self._messages.popleft()
@@ -180,7 +188,7 @@ class Link:
             end(f"the socket to the server cannot be written: {error}")
 
     def _forget(self) -> None:
-        """Have nothing to do with the server in a process that the model's code has forked."""
+        self._is_foreign = True
         self._socket.close()
 
 

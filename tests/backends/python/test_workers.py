@@ -4,14 +4,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
 from deuteron.backends.api import Batch
+from deuteron.backends.house import Asker, Receive, Withdraw
 from deuteron.proto.errors import InferError
+from deuteron.proto.message import Request
 
 from .conftest import IMPORTS, Away, Replies, values
 
@@ -223,3 +225,43 @@ def test_workers_end_with_their_server_however_it_ends(away: Away, number: signa
         server.send_signal(number)
         server.wait()
     assert psutil.wait_procs([worker, fork_server], timeout=10)[1] == []
+
+
+def test_a_process_that_a_model_has_forked_is_told_that_it_cannot_ask(away: Away) -> None:
+    """A pool of processes is no reason to hang, whatever it was given to do."""
+    away.backend = away.backend_for(Nobody())
+    away.write(
+        """
+        def work(number):
+            asked = pb_utils.InferenceRequest(inputs=[], requested_output_names=[], model_name="other")
+            pb_utils.Logger.log_info("nobody hears this")
+            return asked.exec().error().message()
+
+        class TritonPythonModel:
+            def execute(self, requests):
+                from multiprocessing import get_context
+                with get_context("fork").Pool(2) as pool:
+                    return [tell(pool.map(work, [1, 2]))]
+        """,
+        head=IMPORTS,
+    )
+    engine, _ = away.seat()
+    assert away.told(engine).count("only the process of the model itself is connected with the server") == 2
+
+
+class Nobody:
+    """A house without anybody."""
+
+    def ask(self, asker: Asker, request: Request, receive: Receive, *, decoupled: bool) -> Withdraw:
+        """Know nobody."""
+        raise AssertionError
+
+    def load(self, name: str, config: str, files: Mapping[str, bytes], *, waiting: str) -> None:
+        """Know nobody."""
+
+    def unload(self, name: str, *, dependents: bool) -> None:
+        """Know nobody."""
+
+    def is_ready(self, name: str, version: int) -> bool:
+        """Know nobody."""
+        return False

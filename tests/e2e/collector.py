@@ -33,7 +33,8 @@ class Collector:
 
     def wait_for(self, number: int) -> list[Span]:
         """Wait until so many spans have come; return them."""
-        poll(lambda: len(self.spans()) >= number, f"{number} spans have come")
+        # They leave in batches, some seconds after the first of each: two batches may be needed.
+        poll(lambda: len(self.spans()) >= number, f"{number} spans have come", within=60)
         return self.spans()
 
     def resource(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ Answer = Callable[[ReadyResponse], None]
 class Exchange(SoleReply):
     """Asks a model, and answers exactly once unless it is abandoned."""
 
-    __slots__ = ("_answer", "_asked", "_forms", "_inference", "_loan", "_model", "_observation", "_path")
+    __slots__ = ("_answer", "_asked", "_forms", "_inference", "_loan", "_model", "_observation")
 
     _model: Servable
     _forms: OutputForms
@@ -50,9 +50,7 @@ class Exchange(SoleReply):
             askable.infer(asked, self)
         except Exception as error:  # noqa: BLE001 - an error ends its own request and nothing else
             self.ended = True
-            self._finish(
-                response_to(error, f"/v2/models/{head.infer.model}/infer" if head.infer else ""), error
-            )
+            self._fail(error, head.infer.model if head.infer is not None else "")
 
     def tell(self, response: Response) -> None:
         """Answer with what the model said."""
@@ -60,7 +58,7 @@ class Exchange(SoleReply):
         try:
             ready = answered(kserve_http.encode_infer(self._model, self._asked, response, self._forms))
         except Exception as error:  # noqa: BLE001 - as above
-            self._finish(response_to(error, f"/v2/models/{self._model.name}/infer"), error)
+            self._fail(error, self._model.name)
         else:
             self._finish(ready)
 
@@ -75,6 +73,10 @@ class Exchange(SoleReply):
             self._loan.give_back()
         if self._observation is not None:
             self._observation.close()
+
+    def _fail(self, error: Exception, model: str) -> None:
+        """Answer with an error; the path is only for the log."""
+        self._finish(response_to(error, f"/v2/models/{model}/infer"), error)
 
     def _finish(self, ready: ReadyResponse, error: Exception | None = None) -> None:
         if self._loan is not None:
